@@ -1,0 +1,142 @@
+package replica
+
+import (
+	"fmt"
+	"sync"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// applyQueue holds committed entries between Raft and the applier. Raft bounds it
+// (maxApplyBytes): it hands out no more before these are applied.
+type applyQueue struct {
+	mu     sync.Mutex
+	ready  sync.Cond
+	ms     []*raftpb.Message
+	closed bool
+}
+
+func (q *applyQueue) init() { q.ready.L = &q.mu }
+
+func (q *applyQueue) put(m *raftpb.Message) {
+	q.mu.Lock()
+	q.ms = append(q.ms, m)
+	q.ready.Signal()
+	q.mu.Unlock()
+}
+
+// take waits for messages; nil when the queue is closed.
+func (q *applyQueue) take() []*raftpb.Message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.ms) == 0 && !q.closed {
+		q.ready.Wait()
+	}
+	if q.closed {
+		return nil
+	}
+	ms := q.ms
+	q.ms = nil
+	return ms
+}
+
+func (q *applyQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.ready.Broadcast()
+	q.mu.Unlock()
+}
+
+// applyLoop applies committed entries, in order, and answers the requests that wait for them.
+func (g *group) applyLoop() {
+	for {
+		ms := g.queue.take()
+		if ms == nil {
+			return
+		}
+		for _, m := range ms {
+			for _, e := range m.GetEntries() {
+				if err := g.applyEntry(e); err != nil {
+					g.fail(err)
+					return
+				}
+			}
+			for _, r := range m.GetResponses() {
+				g.post(event{msg: r})
+			}
+		}
+	}
+}
+
+func (g *group) applyEntry(e *raftpb.Entry) error {
+	index, term := e.GetIndex(), e.GetTerm()
+	if index <= g.applied.get() {
+		return nil // a snapshot that was installed meanwhile holds it
+	}
+	data := e.GetData()
+	if e.GetType() != raftpb.EntryNormal {
+		if err := g.applyConf(e); err != nil {
+			return err
+		}
+		data = nil
+	}
+	res, err := g.sm.Apply(index, term, data)
+	if err != nil {
+		return fmt.Errorf("apply entry %d of %s: %w", index, g.name, err)
+	}
+	res.Verifier = term
+	g.applied.set(index)
+	g.table.finish(index, term, &res)
+	return nil
+}
+
+// applyConf changes the group's membership.
+func (g *group) applyConf(e *raftpb.Entry) error {
+	var cc raftpb.ConfChangeI
+	switch e.GetType() {
+	case raftpb.EntryConfChange:
+		v1 := &raftpb.ConfChange{}
+		if err := proto.Unmarshal(e.GetData(), v1); err != nil {
+			return fmt.Errorf("decode configuration change %d of %s: %w", e.GetIndex(), g.name, err)
+		}
+		cc = v1
+	default:
+		v2 := &raftpb.ConfChangeV2{}
+		if err := proto.Unmarshal(e.GetData(), v2); err != nil {
+			return fmt.Errorf("decode configuration change %d of %s: %w", e.GetIndex(), g.name, err)
+		}
+		cc = v2
+	}
+	changed := make(chan *raftpb.ConfState, 1)
+	g.post(event{call: func() {
+		cs := g.raft.ApplyConfChange(cc)
+		g.lease.lead(g.raft.Status().Config.Voters) // the old majority's answers count no more
+		changed <- cs
+	}})
+	select {
+	case cs := <-changed:
+		conf, err := proto.Marshal(cs)
+		if err != nil {
+			return fmt.Errorf("encode configuration of %s: %w", g.name, err)
+		}
+		g.sm.SetConf(conf)
+		return nil
+	case <-g.ending:
+		return ErrClosed
+	}
+}
+
+// fail takes this replica out of service: the disk under it does not do what it must. The group
+// goes on without it.
+func (g *group) fail(err error) {
+	select {
+	case <-g.ending:
+		return
+	default:
+	}
+	g.failure.CompareAndSwap(nil, &err)
+	g.log.Error("replica has failed and leaves service", "event", "replica-failed", "err", err,
+		"next", "mend the disk, then restart the agent; the other replicas go on")
+	g.owner.replicaFailed(g)
+}

@@ -1,0 +1,319 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"trinas/replica/disk"
+	"trinas/replica/volume"
+)
+
+// clusterGroup is the id of the group in which every node takes part. Volumes' groups have the
+// index of an entry of its log, which is above 1.
+const clusterGroup = 1
+
+// Member is a node of the cluster.
+type Member struct {
+	ID      uint64 `json:"id"` // never used again
+	Name    string `json:"name"`
+	Address string `json:"address"` // host:port for the other nodes
+}
+
+// VolumeInfo is a volume as the cluster knows it.
+type VolumeInfo struct {
+	ID       volume.ID `json:"id"`
+	Name     string    `json:"name"`
+	Replicas []uint64  `json:"replicas"` // nodes
+	Created  int64     `json:"created"`  // nanoseconds since 1970
+}
+
+// joinToken admits one node until it expires. Only its hash is kept.
+type joinToken struct {
+	Hash    string `json:"hash"`    // hex SHA-256
+	Expires int64  `json:"expires"` // nanoseconds since 1970
+}
+
+// clusterState is what the cluster group's log builds up. Every node holds the authority's key:
+// root on any node could read every volume anyway, and any node can so admit another.
+type clusterState struct {
+	Format  int    `json:"format"`
+	Cluster string `json:"cluster"` // 32 hex digits
+	Name    string `json:"name"`
+	CA      string `json:"ca"`     // PEM
+	CAKey   string `json:"ca_key"` // PEM
+
+	NextNode uint64       `json:"next_node"`
+	Nodes    []Member     `json:"nodes"`   // by id
+	Volumes  []VolumeInfo `json:"volumes"` // by id
+	Tokens   []joinToken  `json:"tokens"`
+}
+
+const (
+	clusterFormat = 1
+	maxTokens     = 64
+	maxVolumes    = 1024
+	maxNodes      = 64
+)
+
+// clusterCommand is one entry of the cluster group's log, in JSON: they are rare, and an admin
+// can read them. Unknown fields of a newer version are refused, since state must not diverge.
+type clusterCommand struct {
+	Do     string      `json:"do"`
+	Time   int64       `json:"time"` // nanoseconds since 1970, by the proposer's clock
+	Node   *Member     `json:"node,omitempty"`
+	Volume *VolumeInfo `json:"volume,omitempty"`
+	Token  *joinToken  `json:"token,omitempty"`
+}
+
+// clusterMachine is the cluster group's state machine.
+type clusterMachine struct {
+	fs      disk.FS
+	changed func() // called after each change, from the applier; must not block
+
+	mu          sync.Mutex
+	state       clusterState
+	conf        []byte
+	index, term uint64
+	saved       uint64 // index of the checkpoint on disk
+}
+
+// savedCluster is the checkpoint file: one line with the SHA-256 of the rest, then JSON.
+type savedCluster struct {
+	Index uint64       `json:"index"`
+	Term  uint64       `json:"term"`
+	Conf  []byte       `json:"conf"`
+	State clusterState `json:"state"`
+}
+
+const clusterFile = "state"
+
+func openCluster(fsys disk.FS) (*clusterMachine, error) {
+	m := &clusterMachine{fs: fsys, changed: func() {}}
+	raw, err := readFile(fsys, clusterFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil // joined, and nothing heard of the cluster yet
+	}
+	if err != nil {
+		return nil, err
+	}
+	path := fsys.Path(clusterFile)
+	sum, body, ok := bytes.Cut(raw, []byte("\n"))
+	if want := sha256.Sum256(body); !ok || string(sum) != hex.EncodeToString(want[:]) {
+		return nil, fmt.Errorf("%s is damaged (its checksum does not match): remove this node from the cluster and join again", path)
+	}
+	var s savedCluster
+	if err := json.Unmarshal(body, &s); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", path, err)
+	}
+	if s.State.Format > clusterFormat {
+		return nil, fmt.Errorf("%s has format %d, this version knows up to %d: install the trinas version that wrote it", path, s.State.Format, clusterFormat)
+	}
+	m.state, m.conf, m.index, m.term, m.saved = s.State, s.Conf, s.Index, s.Term, s.Index
+	return m, nil
+}
+
+// save makes a checkpoint durable.
+func (m *clusterMachine) save(s savedCluster) error {
+	body, err := json.MarshalIndent(s, "", " ")
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(body)
+	return replaceFile(m.fs, clusterFile, slices.Concat([]byte(hex.EncodeToString(sum[:])+"\n"), body))
+}
+
+func (m *clusterMachine) Checkpoint(context.Context) (uint64, error) {
+	m.mu.Lock()
+	s := savedCluster{Index: m.index, Term: m.term, Conf: m.conf, State: m.state.clone()}
+	saved := m.saved
+	m.mu.Unlock()
+	if s.Index == saved {
+		return saved, nil
+	}
+	if err := m.save(s); err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	m.saved = max(m.saved, s.Index)
+	m.mu.Unlock()
+	return s.Index, nil
+}
+
+func (m *clusterMachine) Applied() (index, term uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.index, m.term
+}
+
+func (m *clusterMachine) Conf() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.conf
+}
+
+func (m *clusterMachine) SetConf(conf []byte) {
+	m.mu.Lock()
+	m.conf = conf
+	m.mu.Unlock()
+}
+
+func (m *clusterMachine) Close() error { return nil }
+
+func (m *clusterMachine) Snapshot() (data []byte, index, term uint64, conf []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, err := json.Marshal(m.state)
+	if err != nil {
+		panic("encode the cluster's state: " + err.Error()) // strings and numbers only
+	}
+	return data, m.index, m.term, m.conf
+}
+
+func (m *clusterMachine) Restore(data []byte, index, term uint64, conf []byte) error {
+	var s clusterState
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("decode the cluster's state: %w", err)
+	}
+	if err := m.save(savedCluster{Index: index, Term: term, Conf: conf, State: s}); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.state, m.conf, m.index, m.term, m.saved = s, conf, index, term, index
+	m.mu.Unlock()
+	m.changed()
+	return nil
+}
+
+// view returns a copy of the state.
+func (m *clusterMachine) view() clusterState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.clone()
+}
+
+func (s clusterState) clone() clusterState {
+	s.Nodes = slices.Clone(s.Nodes)
+	s.Volumes = slices.Clone(s.Volumes)
+	s.Tokens = slices.Clone(s.Tokens)
+	return s
+}
+
+func (m *clusterMachine) Apply(index, term uint64, data []byte) (volume.Result, error) {
+	var errno volume.Errno
+	if len(data) > 0 {
+		var c clusterCommand
+		dec := json.NewDecoder(bytes.NewReader(data))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&c); err != nil {
+			return volume.Result{}, fmt.Errorf("decode cluster command %d (a newer version's? upgrade this node): %w", index, err)
+		}
+		m.mu.Lock()
+		known, e := m.state.apply(index, &c)
+		m.mu.Unlock()
+		if !known {
+			return volume.Result{}, fmt.Errorf("cluster command %d %q is unknown to this version: upgrade this node", index, c.Do)
+		}
+		errno = e
+	}
+	m.mu.Lock()
+	m.index, m.term = index, term
+	m.mu.Unlock()
+	if len(data) > 0 {
+		m.changed()
+	}
+	return volume.Result{Err: errno}, nil
+}
+
+// Commands.
+const (
+	cmdAddNode      = "add-node"      // Node (name, address), Token: admits a node; EACCES, EEXIST, ENOSPC
+	cmdAddToken     = "add-token"     // Token
+	cmdAddVolume    = "add-volume"    // Volume (name, replicas); EEXIST, ENOSPC
+	cmdDeleteVolume = "delete-volume" // Volume (id); ENOENT
+)
+
+func (s *clusterState) apply(index uint64, c *clusterCommand) (known bool, errno volume.Errno) {
+	switch {
+	case c.Do == cmdAddNode && c.Node != nil && c.Token != nil:
+		return true, s.addNode(c)
+	case c.Do == cmdAddToken && c.Token != nil:
+		s.dropTokens(c.Time)
+		if len(s.Tokens) >= maxTokens {
+			return true, volume.ENOSPC
+		}
+		s.Tokens = append(s.Tokens, *c.Token)
+		return true, volume.OK
+	case c.Do == cmdAddVolume && c.Volume != nil:
+		if s.volume(c.Volume.Name) != nil {
+			return true, volume.EEXIST
+		}
+		if len(s.Volumes) >= maxVolumes {
+			return true, volume.ENOSPC
+		}
+		v := *c.Volume
+		v.ID, v.Created = volume.ID(index), c.Time
+		s.Volumes = append(s.Volumes, v)
+		return true, volume.OK
+	case c.Do == cmdDeleteVolume && c.Volume != nil:
+		i := slices.IndexFunc(s.Volumes, func(v VolumeInfo) bool { return v.ID == c.Volume.ID })
+		if i < 0 {
+			return true, volume.ENOENT
+		}
+		s.Volumes = slices.Delete(slices.Clone(s.Volumes), i, i+1)
+		return true, volume.OK
+	}
+	return false, volume.OK
+}
+
+func (s *clusterState) addNode(c *clusterCommand) volume.Errno {
+	s.dropTokens(c.Time)
+	i := slices.IndexFunc(s.Tokens, func(t joinToken) bool { return t.Hash == c.Token.Hash })
+	if i < 0 {
+		return volume.EACCES
+	}
+	for _, m := range s.Nodes {
+		if strings.EqualFold(m.Name, c.Node.Name) || m.Address == c.Node.Address {
+			return volume.EEXIST
+		}
+	}
+	if len(s.Nodes) >= maxNodes {
+		return volume.ENOSPC
+	}
+	s.Tokens = slices.Delete(s.Tokens, i, i+1)
+	m := *c.Node
+	m.ID = s.NextNode
+	s.NextNode++
+	s.Nodes = append(s.Nodes, m)
+	return volume.OK
+}
+
+func (s *clusterState) dropTokens(now int64) {
+	s.Tokens = slices.DeleteFunc(s.Tokens, func(t joinToken) bool { return t.Expires < now })
+}
+
+func (s *clusterState) volume(name string) *VolumeInfo {
+	for i := range s.Volumes {
+		if s.Volumes[i].Name == name {
+			return &s.Volumes[i]
+		}
+	}
+	return nil
+}
+
+func (s *clusterState) node(id uint64) *Member {
+	for i := range s.Nodes {
+		if s.Nodes[i].ID == id {
+			return &s.Nodes[i]
+		}
+	}
+	return nil
+}

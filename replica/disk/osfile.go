@@ -1,0 +1,164 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const zeroChunkBytes = 1 << 20 // what Preallocate writes at a time
+
+type osFile struct {
+	f   *os.File
+	raw syscall.RawConn // of f: keeps the descriptor open while a call uses it
+
+	mu      sync.Mutex // guards below; not held across I/O, except the one open
+	direct  *os.File   // the same file with O_DIRECT|O_DSYNC; nil: not opened, or refused
+	refused bool       // the file system does not take O_DIRECT
+	closed  bool
+}
+
+func newOSFile(f *os.File) (*osFile, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &osFile{f: f, raw: raw}, nil
+}
+
+func (f *osFile) ReadAt(p []byte, off int64) (int, error)  { return f.f.ReadAt(p, off) }
+func (f *osFile) WriteAt(p []byte, off int64) (int, error) { return f.f.WriteAt(p, off) }
+func (f *osFile) Truncate(sizeBytes int64) error           { return f.f.Truncate(sizeBytes) }
+
+// call runs one system call on the file's descriptor, again after a signal.
+func (f *osFile) call(op string, fn func(fd int) error) error {
+	var err error
+	control := f.raw.Control(func(fd uintptr) {
+		for {
+			if err = fn(int(fd)); err != unix.EINTR {
+				return
+			}
+		}
+	})
+	if err == nil {
+		err = control
+	}
+	if err != nil {
+		return &fs.PathError{Op: op, Path: f.f.Name(), Err: err}
+	}
+	return nil
+}
+
+func (f *osFile) PunchHole(off, length int64) error {
+	return f.call("punch hole in", func(fd int) error {
+		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length)
+	})
+}
+
+func (f *osFile) Preallocate(sizeBytes int64) error {
+	zeros := make([]byte, min(zeroChunkBytes, max(sizeBytes, 0)))
+	for off := int64(0); off < sizeBytes; off += int64(len(zeros)) {
+		n := min(int64(len(zeros)), sizeBytes-off)
+		if _, err := f.f.WriteAt(zeros[:n], off); err != nil {
+			return err
+		}
+		// Written back as we go, so that the sync at the end is not one long burst that
+		// holds up whatever else waits for the disk.
+		if err := f.StartWriteback(off, n); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+func (f *osFile) StartWriteback(off, length int64) error {
+	return f.call("start write-back of", func(fd int) error {
+		return unix.SyncFileRange(fd, off, length, unix.SYNC_FILE_RANGE_WRITE)
+	})
+}
+
+func (f *osFile) Sync() error { return f.call("fdatasync", unix.Fdatasync) }
+
+func (f *osFile) WriteSync(p []byte, off int64) error {
+	if err := checkSync(f.f.Name(), p, off); err != nil {
+		return err
+	}
+	direct, err := f.directFile()
+	if err != nil {
+		return err
+	}
+	if direct != nil {
+		// A whole O_DIRECT write of aligned memory is refused with EINVAL before a byte of it
+		// is written; any other error is the disk's.
+		_, err := direct.WriteAt(p, off)
+		if !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		f.mu.Lock()
+		f.refused = true
+		f.mu.Unlock()
+	}
+	if _, err := f.f.WriteAt(p, off); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// directFile returns the descriptor for direct writes, nil when there is none. It is opened again
+// through /proc, not by name: the file may have been renamed since. Where that cannot be done the
+// buffered way is as durable, only slower.
+func (f *osFile) directFile() (*os.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, &fs.PathError{Op: "writesync", Path: f.f.Name(), Err: fs.ErrClosed}
+	}
+	if f.refused {
+		return nil, nil
+	}
+	if f.direct == nil {
+		err := f.call("open", func(fd int) error {
+			direct, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd),
+				unix.O_WRONLY|unix.O_DIRECT|unix.O_DSYNC|unix.O_CLOEXEC, 0)
+			if err == nil {
+				f.direct = os.NewFile(uintptr(direct), f.f.Name())
+			}
+			return err
+		})
+		f.refused = err != nil
+	}
+	return f.direct, nil
+}
+
+func (f *osFile) Stat() (Info, error) {
+	fi, err := f.f.Stat()
+	if err != nil {
+		return Info{}, err
+	}
+	return infoOf(fi), nil
+}
+
+func (f *osFile) Close() error {
+	f.mu.Lock()
+	direct := f.direct
+	f.direct, f.closed = nil, true
+	f.mu.Unlock()
+	err := f.f.Close()
+	if direct != nil {
+		err = errors.Join(err, direct.Close())
+	}
+	return err
+}
+
+func infoOf(fi fs.FileInfo) Info {
+	info := Info{SizeBytes: fi.Size(), Dir: fi.IsDir()}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		info.AllocatedBytes = st.Blocks * 512 // st_blocks counts 512 bytes whatever the file system
+	}
+	return info
+}

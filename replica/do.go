@@ -1,0 +1,277 @@
+package replica
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"trinas/replica/transport"
+	"trinas/replica/volume"
+)
+
+// A call between nodes begins with its kind.
+//
+//	do       | kind 1 | group 8 | operation ... |   ->  | status 1 | primary 8 | result ... |
+//	propose  | kind 1 | group 8 | entry ... |       ->  | status 1 | primary 8 | index 8 | errno 2 |
+//	status   | kind 1 |                             ->  JSON, []VolumeStatus of what the node leads
+//	transfer | kind 1 | group 8 | to 8 |            ->  empty
+//	index    | kind 1 | group 8 |                   ->  | status 1 | primary 8 | index 8 |
+const (
+	callDo       = 1
+	callPropose  = 2
+	callStatus   = 3
+	callTransfer = 4
+	callIndex    = 5
+
+	callHeadBytes   = 9
+	answerHeadBytes = 9
+
+	statusDone       = 0
+	statusNotPrimary = 1 // primary: who leads as far as the node knows, 0 for nobody
+)
+
+// Waits between two tries of an operation that found no primary. A new primary ends the wait at
+// once, where this node has a replica.
+const (
+	retryFirst = 2 * time.Millisecond
+	retryMost  = 100 * time.Millisecond
+)
+
+// Do carries op out on the volume's primary, wherever that is, and returns its result: for a
+// mutation once a majority has synced it (an UNSTABLE write: once it has its place in the
+// primary's log), for a query never older than what was acknowledged before the call. While there
+// is no primary it waits. It fails only when ctx ends, the volume does not exist (ErrNoVolume) or
+// the node shuts down (ErrClosed). op.Room and op.Data may be used again after the return. A Read
+// puts its bytes into op.Data where that has the capacity.
+func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume.Result) error {
+	op.Node = uint16(n.id)
+	var enc []byte
+	var err error
+	if op.Kind.Mutates() {
+		if enc, err = op.Encode(nil); err != nil {
+			return fmt.Errorf("encode operation %d: %w", op.Kind, err)
+		}
+	}
+	var hint uint64 // who led, by the word of another node
+	for try := 0; ; try++ {
+		g, replicas, err := n.route(ctx, vol)
+		if err != nil {
+			return err
+		}
+		primary := hint
+		var v *view
+		if g != nil {
+			v = g.view.Load()
+			primary = v.leader
+		} else if primary == 0 || try > 0 && hint == 0 {
+			primary = replicas[try%len(replicas)]
+		}
+		switch {
+		case primary == n.id && g != nil:
+			err = g.serve(op, enc, res)
+		case primary != 0 && primary != n.id:
+			if enc == nil {
+				if enc, err = op.Encode(nil); err != nil {
+					return fmt.Errorf("encode operation %d: %w", op.Kind, err)
+				}
+			}
+			callCtx := ctx
+			if v != nil {
+				callCtx = v.ctx // a primary that hangs is left when another takes over
+			}
+			hint, err = n.sendOn(callCtx, primary, vol, enc, op, res)
+		default:
+			err = errNotPrimary
+		}
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, errNotPrimary) {
+			return err
+		}
+		if err := n.pause(ctx, v, try); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits before another try: until v has ended, or a little longer each time.
+func (n *Node) pause(ctx context.Context, v *view, try int) error {
+	wait := min(retryFirst<<min(try, 10), retryMost)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	var ended <-chan struct{}
+	if v != nil && v.ctx.Err() == nil {
+		ended = v.ended()
+	}
+	select {
+	case <-timer.C:
+	case <-ended:
+	case <-n.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return ctx.Err()
+}
+
+// sendOn sends op to primary. A broken connection or another answer than a result is
+// errNotPrimary: whether the operation happened is then unknown, and it is sent again.
+func (n *Node) sendOn(ctx context.Context, primary uint64, vol volume.ID, enc []byte, op *volume.Op,
+	res *volume.Result) (hint uint64, err error) {
+	var head [callHeadBytes]byte
+	head[0] = callDo
+	binary.LittleEndian.PutUint64(head[1:], uint64(vol))
+	answer, err := n.net.Call(ctx, primary, head[:], enc)
+	if err != nil {
+		var remote *transport.RemoteError
+		if errors.As(err, &remote) {
+			n.log.Warn("a node could not carry out an operation", "node", primary, "volume", vol, "err", err)
+		}
+		return 0, errNotPrimary
+	}
+	if len(answer) < answerHeadBytes {
+		return 0, errNotPrimary
+	}
+	if answer[0] != statusDone {
+		return binary.LittleEndian.Uint64(answer[1:]), errNotPrimary
+	}
+	if err := res.Decode(answer[answerHeadBytes:]); err != nil {
+		n.log.Error("a node's answer cannot be decoded", "node", primary, "volume", vol, "err", err)
+		return 0, errNotPrimary
+	}
+	if op.Kind == volume.Read && cap(op.Data) >= len(res.Data) {
+		res.Data = append(op.Data[:0], res.Data...)
+	}
+	return primary, nil
+}
+
+// Call answers another node (transport.Handler).
+func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte, error) {
+	if len(req) < 1 {
+		return nil, errors.New("empty call")
+	}
+	switch req[0] {
+	case callDo, callPropose, callTransfer, callIndex:
+		if len(req) < callHeadBytes {
+			return nil, errors.New("call is too short")
+		}
+	}
+	switch req[0] {
+	case callDo:
+		return n.answerDo(volume.ID(binary.LittleEndian.Uint64(req[1:])), req[callHeadBytes:], reply)
+	case callPropose:
+		return n.answerPropose(binary.LittleEndian.Uint64(req[1:]), req[callHeadBytes:], reply)
+	case callIndex:
+		return n.answerIndex(binary.LittleEndian.Uint64(req[1:]), reply)
+	case callStatus:
+		return n.answerStatus(reply)
+	case callTransfer:
+		if len(req) < callHeadBytes+8 {
+			return nil, errors.New("call is too short")
+		}
+		g := n.group(binary.LittleEndian.Uint64(req[1:]))
+		if g == nil {
+			return nil, ErrNoVolume
+		}
+		return reply, g.handOver(ctx, binary.LittleEndian.Uint64(req[callHeadBytes:]))
+	}
+	return nil, fmt.Errorf("unknown call %d: the sender runs a newer version; upgrade this node", req[0])
+}
+
+func appendHead(reply []byte, status byte, primary uint64) []byte {
+	return binary.LittleEndian.AppendUint64(append(reply, status), primary)
+}
+
+func (n *Node) answerDo(vol volume.ID, enc, reply []byte) ([]byte, error) {
+	g := n.group(uint64(vol))
+	if g == nil || g.vol == nil {
+		return appendHead(reply, statusNotPrimary, 0), nil
+	}
+	var op volume.Op
+	if err := op.Decode(enc); err != nil {
+		return nil, err
+	}
+	if op.Kind == volume.Read {
+		op.Data = make([]byte, 0, min(op.Count, volume.MaxIOBytes))
+	}
+	var res volume.Result
+	if err := g.serve(&op, enc, &res); err != nil {
+		return appendHead(reply, statusNotPrimary, g.view.Load().leader), nil
+	}
+	return res.Encode(appendHead(reply, statusDone, n.id)), nil
+}
+
+// propose puts an entry into a group's log from any of its members, and returns the entry's index
+// and outcome once it is applied at the primary. For the cluster group's rare commands.
+func (n *Node) propose(ctx context.Context, g *group, entry []byte) (index uint64, errno volume.Errno, err error) {
+	answer, err := n.askLeader(ctx, g, callPropose, entry, answerHeadBytes+10,
+		func() ([]byte, error) { return n.answerPropose(g.id, entry, nil) })
+	if err != nil {
+		return 0, 0, err
+	}
+	return binary.LittleEndian.Uint64(answer[answerHeadBytes:]), volume.Errno(binary.LittleEndian.Uint16(answer[answerHeadBytes+8:])), nil
+}
+
+// catchUp returns once this node has applied everything that g had acknowledged before the call.
+func (n *Node) catchUp(ctx context.Context, g *group) error {
+	answer, err := n.askLeader(ctx, g, callIndex, nil, answerHeadBytes+8,
+		func() ([]byte, error) { return n.answerIndex(g.id, nil) })
+	if err != nil {
+		return err
+	}
+	return g.applied.wait(ctx, binary.LittleEndian.Uint64(answer[answerHeadBytes:]))
+}
+
+// askLeader gets an answer of at least size bytes from g's leader, which may be this node (here).
+func (n *Node) askLeader(ctx context.Context, g *group, kind byte, body []byte, size int,
+	here func() ([]byte, error)) ([]byte, error) {
+	head := binary.LittleEndian.AppendUint64([]byte{kind}, g.id)
+	for try := 0; ; try++ {
+		v := g.view.Load()
+		var answer []byte
+		var err error
+		switch v.leader {
+		case 0:
+			err = errNotPrimary
+		case n.id:
+			answer, err = here()
+		default:
+			answer, err = n.net.Call(v.ctx, v.leader, head, body)
+		}
+		if err == nil && len(answer) >= size && answer[0] == statusDone {
+			return answer, nil
+		}
+		if err := n.pause(ctx, v, try); err != nil {
+			return nil, fmt.Errorf("no majority of the nodes answered: %w", err)
+		}
+	}
+}
+
+func (n *Node) answerIndex(id uint64, reply []byte) ([]byte, error) {
+	g := n.group(id)
+	if g == nil {
+		return appendHead(reply, statusNotPrimary, 0), nil
+	}
+	v := g.view.Load()
+	if v.leader != n.id || g.readIndex(v) != nil {
+		return appendHead(reply, statusNotPrimary, v.leader), nil
+	}
+	return binary.LittleEndian.AppendUint64(appendHead(reply, statusDone, n.id), g.applied.get()), nil
+}
+
+func (n *Node) answerPropose(id uint64, entry, reply []byte) ([]byte, error) {
+	g := n.group(id)
+	if g == nil {
+		return appendHead(reply, statusNotPrimary, 0), nil
+	}
+	p := newProposal(entry)
+	if err := g.await(p); err != nil {
+		return appendHead(reply, statusNotPrimary, g.view.Load().leader), nil
+	}
+	reply = appendHead(reply, statusDone, n.id)
+	reply = binary.LittleEndian.AppendUint64(reply, p.index)
+	return binary.LittleEndian.AppendUint16(reply, uint16(p.result.Err)), nil
+}

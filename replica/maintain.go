@@ -1,0 +1,115 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// maintainEvery is how often a node looks after its log, its space and the cluster's membership.
+const maintainEvery = 250 * time.Millisecond
+
+// maintain is the node's housekeeping. One goroutine, so that checkpoints take turns.
+func (n *Node) maintain() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n.running.Go(func() {
+		<-n.closing
+		cancel()
+	})
+	last := map[uint64]time.Time{}
+	t := time.NewTicker(maintainEvery)
+	defer t.Stop()
+	for round := 0; ; round++ {
+		select {
+		case <-t.C:
+		case <-n.closing:
+			return
+		}
+		n.measureSpace()
+		n.admitMembers()
+		n.checkpoint(ctx, last)
+		n.shrinkLog(ctx, last)
+	}
+}
+
+// checkpoint makes every group's checkpoint that is due by time.
+func (n *Node) checkpoint(ctx context.Context, last map[uint64]time.Time) {
+	for _, g := range n.snapshotGroups() {
+		if at, ok := last[g.id]; !ok {
+			last[g.id] = time.Now()
+		} else if time.Since(at) >= n.opt.CheckpointInterval {
+			n.checkpointGroup(ctx, g, last)
+		}
+	}
+}
+
+func (n *Node) checkpointGroup(ctx context.Context, g *group, last map[uint64]time.Time) {
+	last[g.id] = time.Now()
+	index, err := g.sm.Checkpoint(ctx)
+	switch {
+	case err == nil:
+		g.checkpointed.Store(index)
+	case !errors.Is(err, context.Canceled):
+		g.fail(err)
+	}
+}
+
+// shrinkLog keeps the log below its limit. Entries are kept beyond their checkpoint for replicas
+// that lag, until the log has half its limit; then the groups that hold the oldest segment drop
+// what their checkpoints cover, after a new checkpoint where that is too old.
+func (n *Node) shrinkLog(ctx context.Context, last map[uint64]time.Time) {
+	if n.wal.Bytes() <= n.opt.LogBytes/2 {
+		return
+	}
+	for _, id := range n.wal.Oldest() {
+		g := n.group(id)
+		if g == nil {
+			continue // its replica is out of service: the log stays until it is mended or removed
+		}
+		if first, err := g.store.FirstIndex(); err == nil && g.checkpointed.Load() >= first {
+			g.store.Compact(g.checkpointed.Load())
+			continue
+		}
+		n.checkpointGroup(ctx, g, last)
+	}
+}
+
+// admitMembers is the cluster leader's duty: nodes that were admitted become learners of the
+// cluster group, and voters when they have caught up. One step at a time.
+func (n *Node) admitMembers() {
+	g := n.group(clusterGroup)
+	if g == nil || g.view.Load().leader != n.id {
+		return
+	}
+	members := n.cluster.view().Nodes
+	g.post(event{call: func() {
+		if !g.leads() {
+			return
+		}
+		st := g.raft.Status()
+		voters := st.Config.Voters.IDs()
+		for _, m := range members {
+			if _, ok := voters[m.ID]; ok {
+				continue
+			}
+			pr, known := st.Progress[m.ID]
+			change := raftpb.ConfChangeAddLearnerNode
+			if known {
+				if pr.Match < st.GetCommit() {
+					continue // still catching up
+				}
+				change = raftpb.ConfChangeAddNode
+			}
+			cc := &raftpb.ConfChange{Type: change.Enum(), NodeId: proto.Uint64(m.ID)}
+			if err := g.raft.ProposeConfChange(cc); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
+				g.log.Warn("cannot change the cluster's membership", "node", m.Name, "err", err)
+			}
+			return
+		}
+	}})
+}

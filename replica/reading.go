@@ -1,0 +1,128 @@
+package replica
+
+import (
+	"encoding/binary"
+
+	"go.etcd.io/raft/v3"
+
+	"trinas/replica/volume"
+)
+
+// indexRead is a reader that has no lease to rely on: it waits until a majority has confirmed,
+// after the reader began, that this member still leads (ReadIndex, Raft thesis §6.4).
+type indexRead struct {
+	done  chan struct{}
+	index uint64 // the read must see the log applied up to here
+	err   error
+}
+
+func (r *indexRead) resolve(index uint64, err error) {
+	r.index, r.err = index, err
+	close(r.done)
+}
+
+// readQueue gathers readers, so that those of one round share one question. Baton holder only.
+type readQueue struct {
+	waiting []*indexRead
+	asked   map[uint64][]*indexRead
+	serial  uint64
+}
+
+func (q *readQueue) init() { q.asked = map[uint64][]*indexRead{} }
+
+func (q *readQueue) answer(rs raft.ReadState) {
+	serial := binary.LittleEndian.Uint64(rs.RequestCtx)
+	for _, r := range q.asked[serial] {
+		r.resolve(rs.Index, nil)
+	}
+	delete(q.asked, serial)
+}
+
+func (q *readQueue) abandon() {
+	for _, r := range q.waiting {
+		r.resolve(0, errNotPrimary)
+	}
+	q.waiting = nil
+	for serial, rs := range q.asked {
+		for _, r := range rs {
+			r.resolve(0, errNotPrimary)
+		}
+		delete(q.asked, serial)
+	}
+}
+
+// askReads asks one question for all readers that came in this round.
+func (g *group) askReads() {
+	q := &g.reads
+	if len(q.waiting) == 0 {
+		return
+	}
+	if !g.leads() {
+		q.abandon()
+		return
+	}
+	q.serial++
+	q.asked[q.serial] = q.waiting
+	q.waiting = nil
+	g.raft.ReadIndex(binary.LittleEndian.AppendUint64(nil, q.serial))
+}
+
+// readIndex returns once everything that was acknowledged before the call is applied here.
+func (g *group) readIndex(v *view) error {
+	r := &indexRead{done: make(chan struct{})}
+	g.post(event{read: r})
+	<-r.done // answered, or abandoned when this leadership ends
+	if r.err != nil {
+		return r.err
+	}
+	return g.applied.wait(v.ctx, r.index)
+}
+
+// query answers a read as the primary. The lease is checked after the bytes were read: a lease
+// that held then was good for the whole read. Without it the read is done again behind a
+// ReadIndex round.
+func (g *group) query(op *volume.Op, res *volume.Result) error {
+	v := g.view.Load()
+	if v.leader != g.self {
+		return errNotPrimary
+	}
+	// Entries of earlier terms are applied here only once this term's first one is.
+	if err := g.applied.wait(v.ctx, v.readyAt); err != nil {
+		return err
+	}
+	if err := g.look(v, op, res); err != nil {
+		return err
+	}
+	if v.leased(g.opt.Clock()) && g.view.Load() == v {
+		return nil
+	}
+	if err := g.readIndex(v); err != nil {
+		return err
+	}
+	return g.look(v, op, res)
+}
+
+// look queries the volume, behind the early-answered writes that the query must see.
+func (g *group) look(v *view, op *volume.Op, res *volume.Result) error {
+	if err := g.applied.wait(v.ctx, g.table.before(op)); err != nil {
+		return err
+	}
+	var err error
+	if *res, err = g.vol.Query(op); err != nil {
+		g.fail(err)
+		return errNotPrimary
+	}
+	if op.Kind == volume.Read && res.EOF {
+		// The end of file may be about to move behind an early write elsewhere in the file.
+		if index := g.table.newestEarly(op.File); index > g.applied.get() {
+			if err := g.applied.wait(v.ctx, index); err != nil {
+				return err
+			}
+			if *res, err = g.vol.Query(op); err != nil {
+				g.fail(err)
+				return errNotPrimary
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"trinas/replica"
+	"trinas/replica/disk"
+	"trinas/replica/volume"
+)
+
+// Cluster is some nodes on one Network. Use it inside a synctest bubble.
+type Cluster struct {
+	t   testing.TB
+	Net *Network
+
+	mu    sync.Mutex
+	nodes []*machine // by node id - 1
+}
+
+// machine is a node's computer: its disk stays when the node stops.
+type machine struct {
+	disk *disk.Mem
+	node *replica.Node // nil while it is down
+	opt  replica.Options
+}
+
+// Node is a node that is up, nil while it is down.
+func (c *Cluster) Node(id uint64) *replica.Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[id-1].node
+}
+
+func (c *Cluster) setNode(id uint64, n *replica.Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes[id-1].node = n
+}
+
+// New starts a cluster of size nodes, with ids 1 to size.
+func New(t testing.TB, seed uint64, size int) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, Net: newNetwork(seed)}
+	ctx := context.Background()
+	start := time.Now()
+	var log *slog.Logger
+	if os.Getenv("SIM_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	var token string
+	for i := range size {
+		m := &machine{disk: disk.NewMem(seed<<8 + uint64(i))}
+		address := fmt.Sprintf("node%d:7370", i+1)
+		m.opt = replica.Options{
+			Disk: m.disk.FS(), Advertise: address, SegmentBytes: 1 << 20, Log: log,
+			Clock:   func() time.Duration { return time.Since(start) + time.Hour },
+			Network: c.Net.attach(address), RequestJoin: c.Net.requestJoin,
+		}
+		name := fmt.Sprintf("node%d", i+1)
+		var err error
+		if i == 0 {
+			token, err = replica.Init(m.opt, "sim", name)
+		} else {
+			err = replica.Join(ctx, m.opt, name, "node1:7370", token)
+		}
+		if err != nil {
+			t.Fatalf("make node %d: %v", i+1, err)
+		}
+		c.nodes = append(c.nodes, m)
+		c.Start(uint64(i + 1))
+		if token, err = c.Node(1).NewToken(ctx); err != nil {
+			t.Fatalf("token: %v", err)
+		}
+	}
+	t.Cleanup(c.Close)
+	time.Sleep(3 * time.Second) // until all are voters of the cluster group
+	return c
+}
+
+// Start opens a node that is down.
+func (c *Cluster) Start(id uint64) {
+	c.t.Helper()
+	m := c.nodes[id-1]
+	m.opt.Disk = m.disk.FS() // a crash ends what was opened before
+	n, err := replica.Open(m.opt)
+	if err != nil {
+		c.t.Fatalf("start node %d: %v", id, err)
+	}
+	c.setNode(id, n)
+}
+
+// Crash kills a node as a power cut does: what its disk had not synced may be lost.
+func (c *Cluster) Crash(id uint64) {
+	n := c.Node(id)
+	if n == nil {
+		return
+	}
+	c.setNode(id, nil)
+	c.nodes[id-1].disk.Crash()
+	n.Kill()
+}
+
+// Close stops all nodes.
+func (c *Cluster) Close() {
+	for id := range uint64(len(c.nodes)) {
+		if n := c.Node(id + 1); n != nil {
+			c.setNode(id+1, nil)
+			n.Kill()
+		}
+	}
+}
+
+// Volume creates a volume on three nodes (or all, when there are fewer) and returns its id.
+func (c *Cluster) Volume(name string) volume.ID {
+	c.t.Helper()
+	s, err := c.Node(1).CreateVolume(context.Background(), name, min(3, len(c.nodes)))
+	if err != nil {
+		c.t.Fatalf("create volume: %v", err)
+	}
+	return s.ID
+}
+
+// Primary waits until a node that is up believes to lead vol and answers for it, and returns its id.
+func (c *Cluster) Primary(vol volume.ID) uint64 {
+	c.t.Helper()
+	for range 1000 {
+		for id := uint64(1); id <= uint64(len(c.nodes)); id++ {
+			n := c.Node(id)
+			if n == nil {
+				continue
+			}
+			for _, v := range n.Status(context.Background()).Volumes {
+				if v.ID == vol && v.Primary == n.Name() {
+					return id
+				}
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.t.Fatalf("volume %d has no primary", vol)
+	return 0
+}
+
+// ErrTimeout: an operation was not answered in time; its outcome is unknown.
+var ErrTimeout = errors.New("not answered in time")
+
+// Do carries op out through a node and gives up after wait.
+func (c *Cluster) Do(node uint64, vol volume.ID, op volume.Op, wait time.Duration) (volume.Result, error) {
+	n := c.Node(node)
+	if n == nil {
+		return volume.Result{}, ErrTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	var res volume.Result
+	err := n.Do(ctx, vol, &op, &res)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, replica.ErrClosed) {
+		err = ErrTimeout
+	}
+	return res, err
+}

@@ -1,0 +1,251 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica/volume"
+)
+
+var root = volume.Cred{}
+
+func createOp(name string, id volume.RequestID) volume.Op {
+	mode := uint32(0o644)
+	return volume.Op{Kind: volume.Create, How: volume.Guarded, File: volume.RootID, Gen: 1, Name: name, ID: id,
+		Cred: root, Set: volume.SetAttrs{Mode: &mode}}
+}
+
+// create makes a file and returns its handle.
+func (c *Cluster) create(vol volume.ID, name string) volume.Attr {
+	c.t.Helper()
+	res, err := c.Do(1, vol, createOp(name, volume.RequestID{}), time.Minute)
+	if err != nil || res.Err != volume.OK {
+		c.t.Fatalf("create %s: %v, errno %d", name, err, res.Err)
+	}
+	return res.Obj.After
+}
+
+func writeOp(f volume.Attr, off uint64, data []byte, stable volume.Stable) volume.Op {
+	return volume.Op{Kind: volume.Write, File: f.File, Gen: f.Gen, Offset: off, Count: uint32(len(data)), Data: data, Stable: stable, Cred: root}
+}
+
+func readOp(f volume.Attr, off uint64, n uint32) volume.Op {
+	return volume.Op{Kind: volume.Read, File: f.File, Gen: f.Gen, Offset: off, Count: n, Cred: root}
+}
+
+// Goal: what was written through one node is read through every other, also after the primary
+// has gone, and the lost node catches up when it is back.
+func TestCluster_PrimaryLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 1, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		data := bytes.Repeat([]byte("trinas! "), 512)
+		if res, err := c.Do(2, vol, writeOp(f, 0, data, volume.FileSync), time.Second); err != nil || res.Err != 0 {
+			t.Fatalf("write: %v, errno %d", err, res.Err)
+		}
+		old := c.Primary(vol)
+		c.Crash(old)
+		lost := time.Now()
+		for id := uint64(1); id <= 3; id++ {
+			if id == old {
+				continue
+			}
+			res, err := c.Do(id, vol, readOp(f, 0, 4096), 10*time.Second)
+			if err != nil || !bytes.Equal(res.Data, data) {
+				t.Fatalf("read through node %d after the loss: %v, errno %d, %d bytes", id, err, res.Err, len(res.Data))
+			}
+		}
+		if d := time.Since(lost); d > time.Second {
+			t.Errorf("the survivors served again after %s, want within 1 s", d)
+		}
+		for i := range 200 {
+			if res, err := c.Do(old%3+1, vol, writeOp(f, uint64(i)*4096, data, volume.FileSync), time.Second); err != nil || res.Err != 0 {
+				t.Fatalf("write %d: %v, errno %d", i, err, res.Err)
+			}
+		}
+		c.Start(old)
+		c.waitUpToDate(vol)
+	})
+}
+
+func (c *Cluster) waitUpToDate(vol volume.ID) {
+	c.t.Helper()
+	for range 2000 {
+		s := c.Node(c.Primary(vol)).Status(context.Background())
+		for _, v := range s.Volumes {
+			good := v.ID == vol && len(v.Replicas) == 3
+			for _, r := range v.Replicas {
+				good = good && r.State == "UpToDate" && r.LagEntries == 0
+			}
+			if good {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.t.Fatalf("replicas do not catch up: %+v", c.Node(c.Primary(vol)).Status(context.Background()).Volumes)
+}
+
+// Goal: a planned hand-over is hardly seen: the longest wait of a steady writer stays short.
+func TestCluster_HandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 2, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		for round := range 6 {
+			from := c.Primary(vol)
+			to := from%3 + 1
+			writer := (to % 3) + 1
+			done := make(chan error)
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				defer cancel()
+				done <- c.Node(writer).Transfer(ctx, "v", fmt.Sprintf("node%d", to))
+			}()
+			var longest time.Duration
+			for i := 0; i < 100; i++ {
+				start := time.Now()
+				if res, err := c.Do(writer, vol, writeOp(f, 0, make([]byte, 4096), volume.FileSync), 5*time.Second); err != nil || res.Err != 0 {
+					t.Fatalf("round %d: write: %v, errno %d", round, err, res.Err)
+				}
+				longest = max(longest, time.Since(start))
+			}
+			if err := <-done; err != nil {
+				t.Fatalf("hand over: %v", err)
+			}
+			if p := c.Primary(vol); p != to {
+				t.Errorf("primary is node %d, want %d", p, to)
+			}
+			if longest > 200*time.Millisecond {
+				t.Errorf("round %d: longest wait %s, want under 200 ms", round, longest)
+			}
+		}
+	})
+}
+
+// Goal: a primary that is cut off never answers a read with what the others have changed since
+// (Raft thesis §6.4: reads need a lease or a round).
+func TestCluster_IsolatedPrimaryServesNothingStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 3, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		old := c.Primary(vol)
+		one, two := bytes.Repeat([]byte{1}, 4096), bytes.Repeat([]byte{2}, 4096)
+		other := old%3 + 1
+		if res, err := c.Do(other, vol, writeOp(f, 0, one, volume.FileSync), time.Second); err != nil || res.Err != 0 {
+			t.Fatal(err, res.Err)
+		}
+		c.Net.Isolate(old)
+		stale := make(chan string, 1)
+		stop := make(chan struct{})
+		written := make(chan struct{})
+		go func() { // a reader on the old primary, all the while
+			defer close(stale)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				after := false
+				select {
+				case <-written:
+					after = true
+				default:
+				}
+				res, err := c.Do(old, vol, readOp(f, 0, 4096), 200*time.Millisecond)
+				if err == nil && after && !bytes.Equal(res.Data, two) {
+					stale <- "read the old content after the new was acknowledged"
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		if res, err := c.Do(other, vol, writeOp(f, 0, two, volume.FileSync), 30*time.Second); err != nil || res.Err != 0 {
+			t.Fatalf("write on the majority's side: %v, errno %d", err, res.Err)
+		}
+		close(written)
+		time.Sleep(3 * time.Second)
+		c.Net.Rejoin(old)
+		res, err := c.Do(old, vol, readOp(f, 0, 4096), 10*time.Second)
+		if err != nil || !bytes.Equal(res.Data, two) {
+			t.Errorf("read after the heal: %v, errno %d", err, res.Err)
+		}
+		close(stop)
+		if s, ok := <-stale; ok {
+			t.Error(s)
+		}
+	})
+}
+
+// Goal: an UNSTABLE write that was answered and then lost with its primary is told by the
+// verifier; one that COMMIT confirmed is there (RFC 1813 §3.3.21).
+func TestCluster_UnstableWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 4, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		data := bytes.Repeat([]byte{7}, 4096)
+		p := c.Primary(vol)
+		wres, err := c.Do(p, vol, writeOp(f, 0, data, volume.Unstable), time.Second)
+		if err != nil || wres.Err != 0 {
+			t.Fatal(err, wres.Err)
+		}
+		// A read sees it at once.
+		if res, err := c.Do(p%3+1, vol, readOp(f, 0, 4096), time.Second); err != nil || !bytes.Equal(res.Data, data) {
+			t.Fatalf("read behind an early answer: %v, errno %d", err, res.Err)
+		}
+		commit := volume.Op{Kind: volume.Commit, File: f.File, Gen: f.Gen}
+		cres, err := c.Do(p%3+1, vol, commit, time.Second)
+		if err != nil || cres.Err != 0 || cres.Verifier != wres.Verifier {
+			t.Fatalf("commit: %v, errno %d, verifier %d and %d", err, cres.Err, cres.Verifier, wres.Verifier)
+		}
+		// Answered by a primary that is cut off: must come to light.
+		c.Net.Isolate(p)
+		wres, err = c.Do(p, vol, writeOp(f, 4096, data, volume.Unstable), 100*time.Millisecond)
+		if err != nil {
+			t.Fatalf("early answer: %v", err)
+		}
+		c.Crash(p)
+		cres, err = c.Do(p%3+1, vol, commit, 10*time.Second)
+		if err != nil || cres.Verifier == wres.Verifier {
+			t.Errorf("commit after the loss: %v, verifier %d must differ from %d", err, cres.Verifier, wres.Verifier)
+		}
+		if res, err := c.Do(p%3+1, vol, readOp(f, 0, 4096), time.Second); err != nil || !bytes.Equal(res.Data, data) {
+			t.Errorf("committed bytes are gone: %v, errno %d", err, res.Err)
+		}
+	})
+}
+
+// Goal: an operation that is sent again after its answer was lost takes effect once, also at
+// another primary.
+func TestCluster_RepeatedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 5, 3)
+		vol := c.Volume("v")
+		id := volume.RequestID{Client: 42, XID: 7, Sum: 9}
+		first, err := c.Do(1, vol, createOp("once", id), time.Second)
+		if err != nil || first.Err != 0 {
+			t.Fatal(err, first.Err)
+		}
+		c.Crash(c.Primary(vol))
+		for node := uint64(1); node <= 3; node++ {
+			if c.Node(node) == nil {
+				continue
+			}
+			again, err := c.Do(node, vol, createOp("once", id), 10*time.Second)
+			if err != nil || again.Err != volume.OK || again.Obj.After.File != first.Obj.After.File {
+				t.Errorf("repeated: %v, errno %d, file %d, want %d", err, again.Err, again.Obj.After.File, first.Obj.After.File)
+			}
+			if res, err := c.Do(node, vol, createOp("once", volume.RequestID{Client: 42, XID: 8}), time.Second); err != nil || res.Err != volume.EEXIST {
+				t.Errorf("a new request: %v, errno %d, want EEXIST", err, res.Err)
+			}
+		}
+	})
+}

@@ -1,0 +1,255 @@
+// Package sim runs whole clusters in one process, in virtual time (testing/synctest), over disks
+// in memory that can crash and a network that delays, loses and partitions. Tests only: nothing of
+// the product imports it, and it fakes nothing but disk, network and clock.
+//
+// Floor 3.
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"trinas/replica"
+	"trinas/replica/transport"
+)
+
+// Network connects the nodes of a Cluster. Messages between two nodes keep their order and are
+// delayed by 0.1 to 1 ms, unless their way is cut.
+type Network struct {
+	mu   sync.Mutex
+	rand *rand.Rand
+	ends map[uint64]*endpoint
+	join map[string]replica.JoinHandler // by address
+	cut  map[[2]uint64]bool             // from, to
+}
+
+func newNetwork(seed uint64) *Network {
+	return &Network{
+		rand: rand.New(rand.NewPCG(seed, 1)),
+		ends: map[uint64]*endpoint{}, join: map[string]replica.JoinHandler{}, cut: map[[2]uint64]bool{},
+	}
+}
+
+// endpoint is one running node's Network.
+type endpoint struct {
+	net     *Network
+	self    uint64
+	address string
+	handler transport.Handler
+	ctx     context.Context // ends when the node stops
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	links map[uint64]chan delivery
+}
+
+type delivery struct {
+	at time.Time
+	ms []transport.Message
+}
+
+// linkQueue bounds what is under way between two nodes; beyond it messages are lost.
+const linkQueue = 4096
+
+func (n *Network) attach(address string) func(uint64, transport.Handler, replica.JoinHandler) (replica.Network, error) {
+	return func(self uint64, h transport.Handler, admit replica.JoinHandler) (replica.Network, error) {
+		e := &endpoint{net: n, self: self, address: address, handler: h, links: map[uint64]chan delivery{}}
+		e.ctx, e.stop = context.WithCancel(context.Background())
+		n.mu.Lock()
+		n.ends[self] = e
+		n.join[address] = admit
+		others := n.others(self)
+		n.mu.Unlock()
+		for _, o := range others {
+			o.running.Go(func() { o.handler.PeerUp(self) })
+		}
+		return e, nil
+	}
+}
+
+func (n *Network) others(self uint64) (out []*endpoint) {
+	for id, e := range n.ends {
+		if id != self {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Cut stops everything that from sends to to; Heal lets it pass again.
+func (n *Network) Cut(from, to uint64) { n.set(from, to, true) }
+
+// Heal undoes Cut.
+func (n *Network) Heal(from, to uint64) { n.set(from, to, false) }
+
+// Isolate cuts a node off from all others, both ways; Rejoin undoes it.
+func (n *Network) Isolate(node uint64) { n.isolate(node, true) }
+
+// Rejoin undoes Isolate.
+func (n *Network) Rejoin(node uint64) { n.isolate(node, false) }
+
+func (n *Network) isolate(node uint64, cut bool) {
+	for id := uint64(1); id <= 16; id++ {
+		if id != node {
+			n.set(node, id, cut)
+			n.set(id, node, cut)
+		}
+	}
+}
+
+func (n *Network) set(from, to uint64, cut bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[[2]uint64{from, to}] = cut
+}
+
+// target is the node that a message gets to, nil when it does not, and its delay.
+func (n *Network) target(from, to uint64) (*endpoint, time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cut[[2]uint64{from, to}] {
+		return nil, 0
+	}
+	return n.ends[to], 100*time.Microsecond + time.Duration(n.rand.IntN(900))*time.Microsecond
+}
+
+func (e *endpoint) SetPeers(map[uint64]string) {}
+
+func (e *endpoint) Connected(to uint64) bool {
+	out, _ := e.net.target(e.self, to)
+	back, _ := e.net.target(to, e.self)
+	return out != nil && back != nil
+}
+
+// Send queues copies, as a real network would make them.
+func (e *endpoint) Send(to uint64, ms []transport.Message) (dropped bool) {
+	target, delay := e.net.target(e.self, to)
+	if target == nil {
+		return true
+	}
+	d := delivery{at: time.Now().Add(delay)}
+	for _, m := range ms {
+		m.Raft = proto.Clone(m.Raft).(*raftpb.Message)
+		d.ms = append(d.ms, m)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx.Err() != nil {
+		return true
+	}
+	link := e.links[to]
+	if link == nil {
+		link = make(chan delivery, linkQueue)
+		e.links[to] = link
+		e.running.Go(func() { e.carry(to, link) })
+	}
+	select {
+	case link <- d:
+		return false
+	default:
+		return true
+	}
+}
+
+// carry delivers what e sends to one other node, in order.
+func (e *endpoint) carry(to uint64, link chan delivery) {
+	for {
+		select {
+		case d := <-link:
+			time.Sleep(time.Until(d.at))
+			if target, _ := e.net.target(e.self, to); target != nil && target.ctx.Err() == nil && e.ctx.Err() == nil {
+				target.handler.Raft(e.self, d.ms)
+			}
+		case <-e.ctx.Done():
+			return
+		}
+	}
+}
+
+var errUnreachable = errors.New("unreachable")
+
+func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte, error) {
+	target, delay := e.net.target(e.self, to)
+	if target == nil || e.ctx.Err() != nil {
+		return nil, errUnreachable
+	}
+	var req []byte
+	for _, p := range parts {
+		req = append(req, p...)
+	}
+	type answer struct {
+		b   []byte
+		err error
+	}
+	got := make(chan answer, 1)
+	target.running.Go(func() {
+		time.Sleep(delay)
+		callCtx, cancel := context.WithCancel(target.ctx)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		b, err := target.handler.Call(callCtx, e.self, req, nil)
+		if err != nil {
+			err = &transport.RemoteError{Node: to, Text: err.Error()}
+		}
+		back, delay := e.net.target(to, e.self)
+		if back == nil || target.ctx.Err() != nil {
+			return // the answer is lost
+		}
+		time.Sleep(delay)
+		got <- answer{b, err}
+	})
+	// A lost answer shows when the connection breaks.
+	lost := time.NewTimer(5 * time.Second)
+	defer lost.Stop()
+	select {
+	case a := <-got:
+		return a.b, a.err
+	case <-target.ctx.Done():
+		return nil, errUnreachable
+	case <-e.ctx.Done():
+		return nil, errUnreachable
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-lost.C:
+		return nil, errUnreachable
+	}
+}
+
+// Close takes the node off the network. The others see its connections refused.
+func (e *endpoint) Close() error {
+	e.net.mu.Lock()
+	if e.net.ends[e.self] == e {
+		delete(e.net.ends, e.self)
+		delete(e.net.join, e.address)
+	}
+	others := e.net.others(e.self)
+	e.net.mu.Unlock()
+	e.mu.Lock()
+	e.stop()
+	e.mu.Unlock()
+	for _, o := range others {
+		o.running.Go(func() { o.handler.PeerDown(e.self, true) })
+	}
+	e.running.Wait()
+	return nil
+}
+
+func (n *Network) requestJoin(ctx context.Context, addr, _ string, request []byte) ([]byte, error) {
+	n.mu.Lock()
+	admit := n.join[addr]
+	n.mu.Unlock()
+	if admit == nil {
+		return nil, fmt.Errorf("dial %s: %w", addr, errUnreachable)
+	}
+	return admit(ctx, &net.TCPAddr{}, request)
+}

@@ -1,0 +1,256 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+
+	"trinas/replica/volume"
+)
+
+// Status is what a node knows of the cluster. The JSON is an interface for programs: fields are
+// added, never changed.
+type Status struct {
+	Cluster ClusterStatus  `json:"cluster"`
+	Node    NodeStatus     `json:"node"` // this one
+	Nodes   []NodeStatus   `json:"nodes"`
+	Volumes []VolumeStatus `json:"volumes"`
+	Log     LogStatus      `json:"log"` // this node's
+}
+
+// ClusterStatus names the cluster. Primary leads its own group; "" while nobody does.
+type ClusterStatus struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Primary string `json:"primary"`
+}
+
+// NodeStatus is one node as this one sees it.
+type NodeStatus struct {
+	ID        uint64 `json:"id"`
+	Name      string `json:"name"`
+	Address   string `json:"address"`
+	Connected bool   `json:"connected"`
+}
+
+// LogStatus is the node's write-ahead log.
+type LogStatus struct {
+	Bytes      int64 `json:"bytes"`
+	LimitBytes int64 `json:"limit_bytes"`
+}
+
+// VolumeStatus is one volume. Primary is "" while there is none that this node knows of.
+type VolumeStatus struct {
+	ID        volume.ID       `json:"id"`
+	Name      string          `json:"name"`
+	Primary   string          `json:"primary"`
+	Term      uint64          `json:"term"`
+	Files     uint64          `json:"files"`
+	UsedBytes uint64          `json:"used_bytes"`
+	Replicas  []ReplicaStatus `json:"replicas"`
+
+	primary uint64
+}
+
+// ReplicaState is what users read, in DRBD's words.
+type ReplicaState string
+
+const (
+	UpToDate   ReplicaState = "UpToDate"   // has everything that was acknowledged
+	SyncTarget ReplicaState = "SyncTarget" // is being brought up to date
+	Outdated   ReplicaState = "Outdated"   // out of touch: may lack what was acknowledged
+	Failed     ReplicaState = "Failed"     // out of service, its disk failed
+	Unknown    ReplicaState = "Unknown"    // no primary to ask
+)
+
+// ReplicaStatus is one replica of a volume. Synced is the index of the newest entry that it is
+// known to have synced; Lag how many entries the primary's log is ahead of that.
+type ReplicaStatus struct {
+	Node       string       `json:"node"`
+	Role       string       `json:"role"` // "primary" or "secondary"
+	State      ReplicaState `json:"state"`
+	Synced     uint64       `json:"synced"`
+	Applied    uint64       `json:"applied"` // known for this node's own and the primary's
+	LagEntries uint64       `json:"lag_entries"`
+	Reason     string       `json:"reason,omitempty"` // of Failed
+}
+
+// statusWait bounds how long Status waits for the other nodes.
+const statusWait = 300 * time.Millisecond
+
+// Status gathers the cluster's state. It answers within statusWait, whatever the others do.
+func (n *Node) Status(ctx context.Context) Status {
+	s := n.cluster.view()
+	name := func(id uint64) string {
+		if m := s.node(id); m != nil {
+			return m.Name
+		}
+		return ""
+	}
+	out := Status{
+		Cluster: ClusterStatus{ID: n.identity.Cluster, Name: n.identity.ClusterName},
+		Node:    NodeStatus{ID: n.id, Name: n.identity.Name, Connected: true},
+		Log:     LogStatus{Bytes: n.wal.Bytes(), LimitBytes: n.opt.LogBytes},
+	}
+	if g := n.group(clusterGroup); g != nil {
+		out.Cluster.Primary = name(g.view.Load().leader)
+	}
+	for _, m := range s.Nodes {
+		ns := NodeStatus{ID: m.ID, Name: m.Name, Address: m.Address, Connected: m.ID == n.id || n.net.Connected(m.ID)}
+		if m.ID == n.id {
+			out.Node = ns
+		}
+		out.Nodes = append(out.Nodes, ns)
+	}
+	known := n.askStatus(ctx)
+	for _, v := range s.Volumes {
+		vs := VolumeStatus{ID: v.ID, Name: v.Name}
+		if i := slices.IndexFunc(known, func(k VolumeStatus) bool { return k.ID == v.ID }); i >= 0 {
+			vs = known[i]
+		} else {
+			for _, id := range v.Replicas {
+				vs.Replicas = append(vs.Replicas, ReplicaStatus{Node: name(id), Role: "secondary", State: Unknown})
+			}
+		}
+		n.mu.RLock()
+		if err := n.broken[v.ID]; err != nil {
+			for i := range vs.Replicas {
+				if vs.Replicas[i].Node == n.identity.Name {
+					vs.Replicas[i].State, vs.Replicas[i].Reason = Failed, err.Error()
+				}
+			}
+		}
+		n.mu.RUnlock()
+		out.Volumes = append(out.Volumes, vs)
+	}
+	slices.SortFunc(out.Volumes, func(a, b VolumeStatus) int { return int(a.ID) - int(b.ID) })
+	return out
+}
+
+// askStatus gathers the volumes that have a primary, each from its primary.
+func (n *Node) askStatus(ctx context.Context) []VolumeStatus {
+	ctx, cancel := context.WithTimeout(ctx, statusWait)
+	defer cancel()
+	var mu sync.Mutex
+	all := n.ownStatus()
+	var asking sync.WaitGroup
+	for id := range n.peers() {
+		if !n.net.Connected(id) {
+			continue
+		}
+		asking.Go(func() {
+			raw, err := n.net.Call(ctx, id, []byte{callStatus})
+			if err != nil {
+				return // it shows as not connected, or its volumes' primaries as unknown
+			}
+			var vs []VolumeStatus
+			if json.Unmarshal(raw, &vs) != nil {
+				return
+			}
+			for i := range vs {
+				vs[i].primary = id
+			}
+			mu.Lock()
+			all = append(all, vs...)
+			mu.Unlock()
+		})
+	}
+	asking.Wait()
+	// Two may both believe to lead for a moment: the higher term is right.
+	slices.SortFunc(all, func(a, b VolumeStatus) int {
+		if a.ID != b.ID {
+			return int(a.ID) - int(b.ID)
+		}
+		return int(b.Term) - int(a.Term)
+	})
+	return slices.CompactFunc(all, func(a, b VolumeStatus) bool { return a.ID == b.ID })
+}
+
+func (n *Node) answerStatus(reply []byte) ([]byte, error) {
+	raw, err := json.Marshal(n.ownStatus())
+	if err != nil {
+		return nil, fmt.Errorf("encode the status: %w", err)
+	}
+	return append(reply, raw...), nil
+}
+
+// ownStatus describes the volumes whose primary this node is.
+func (n *Node) ownStatus() []VolumeStatus {
+	s := n.cluster.view()
+	out := []VolumeStatus{}
+	for _, g := range n.snapshotGroups() {
+		if g.vol == nil || g.view.Load().leader != n.id {
+			continue
+		}
+		st, ok := g.raftStatus()
+		if !ok || st.RaftState != raft.StateLeader {
+			continue
+		}
+		stat := g.vol.Stat()
+		vs := VolumeStatus{ID: volume.ID(g.id), Name: g.vol.Info().Name, Primary: n.identity.Name, primary: n.id,
+			Term: st.GetTerm(), Files: uint64(stat.Files), UsedBytes: stat.UsedBytes}
+		last := st.Progress[n.id].Match
+		for _, id := range slices.Sorted(maps.Keys(st.Progress)) {
+			pr := st.Progress[id]
+			r := ReplicaStatus{Role: "secondary", Synced: pr.Match, State: stateOf(pr, st.GetCommit())}
+			if m := s.node(id); m != nil {
+				r.Node = m.Name
+			}
+			if id == n.id {
+				r.Role, r.State, r.Applied = "primary", UpToDate, g.applied.get()
+			} else if !n.net.Connected(id) {
+				r.State = Outdated
+			}
+			if pr.Match < last {
+				r.LagEntries = last - pr.Match
+			}
+			vs.Replicas = append(vs.Replicas, r)
+		}
+		out = append(out, vs)
+	}
+	return out
+}
+
+// stateOf puts Raft's view of a secondary into words. A secondary that replicates and lacks only
+// what is on its way is UpToDate: nothing of that has been acknowledged on its strength alone.
+func stateOf(pr tracker.Progress, commit uint64) ReplicaState {
+	switch {
+	case !pr.RecentActive && pr.State != tracker.StateReplicate:
+		return Outdated
+	case pr.State == tracker.StateReplicate && pr.Match+maxInflightMsgs >= commit:
+		return UpToDate
+	default:
+		return SyncTarget
+	}
+}
+
+// raftStatus asks the baton holder; ok is false when the group has closed.
+func (g *group) raftStatus() (st raft.Status, ok bool) {
+	got := make(chan struct{})
+	g.post(event{call: func() { st, ok = g.raft.Status(), true; close(got) }, closing: got})
+	<-got
+	return st, ok
+}
+
+// furthest is the other voter that has synced the most and has been heard from lately, 0 when
+// there is none. Baton holder only.
+func (g *group) furthest() (best uint64) {
+	st := g.raft.Status()
+	var most uint64
+	for id, pr := range st.Progress {
+		if id == g.self || pr.IsLearner || pr.State != tracker.StateReplicate || !g.net.Connected(id) {
+			continue
+		}
+		if pr.Match > most || pr.Match == most && (best == 0 || id < best) {
+			best, most = id, pr.Match
+		}
+	}
+	return best
+}

@@ -1,0 +1,266 @@
+package volume
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+
+	"trinas/replica/disk"
+)
+
+// A checkpoint file is a volume's image in chunks, each with a checksum. Little endian:
+//
+//	 0                       8       12      16                      24      28      32
+//	+-----------------------+-------+-------+-----------------------+-------+-------+
+//	|   "trinasCP"          |version| chunk |      image length     | 0 0 0 0|  crc |
+//	+-----------------------+-------+-------+-----------------------+-------+-------+
+//	| chunk bytes of the image, fewer in the last                   |  crc  | ...
+//	+---------------------------------------------------------------+-------+
+//
+// A crc is CRC-32C over its chunk and, before that, the crc that stands before the chunk: the
+// chunks hang together, and on the header.
+const (
+	checkpointFile    = "checkpoint"
+	checkpointNew     = "checkpoint.new"
+	checkpointMagic   = "trinasCP"
+	checkpointVersion = 1
+	headBytes         = 32
+	chunkBytes        = 64 << 10
+	writeBytes        = 16 * chunkBytes // written at a time, about
+)
+
+// Checkpoint makes everything applied so far durable without the log: entries up to the index
+// that it returns are not needed to recover. It takes the table between two entries (Apply waits
+// for that; queries do not), then writes dirty objects back at the rate of Options and syncs
+// them, then writes the table. One runs at a time; a second call waits.
+//
+// When ctx ends, its error is returned and the last checkpoint stands. Any other error is final:
+// the volume is broken.
+func (v *Volume) Checkpoint(ctx context.Context) (index uint64, err error) {
+	v.checkpointMu.Lock()
+	defer v.checkpointMu.Unlock()
+
+	v.applyMu.Lock()
+	if err := v.broken(); err != nil {
+		v.applyMu.Unlock()
+		return 0, err
+	}
+	index = v.applied
+	b := v.appendImage(make([]byte, 0, v.checkpointSize+v.checkpointSize/8+4096))
+	dirty := v.objects.capture()
+	v.applyMu.Unlock()
+
+	v.checkpointSize = len(b)
+	pace := newPacer(v.opt.WritebackBytesPerSecond)
+	err = v.objects.flush(ctx, dirty, pace)
+	if err == nil {
+		err = writeCheckpoint(ctx, v.fs, b, pace)
+	}
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return 0, fmt.Errorf("checkpoint of volume %q stopped: %w", v.info.Name, err)
+	}
+	if err != nil {
+		return 0, v.fail(fmt.Errorf("checkpoint: %w", err))
+	}
+	return index, nil
+}
+
+// writeCheckpoint replaces the checkpoint; it returns once the new one is durable.
+func writeCheckpoint(ctx context.Context, fsys disk.FS, image []byte, pace *pacer) error {
+	file, err := fsys.Open(checkpointNew, disk.Create)
+	if err != nil {
+		return err
+	}
+	if err := writeImage(ctx, file, image, pace); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", fsys.Path(checkpointNew), err), file.Close())
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", fsys.Path(checkpointNew), err)
+	}
+	if err := fsys.Rename(checkpointNew, checkpointFile); err != nil {
+		return err
+	}
+	return fsys.SyncDir(".")
+}
+
+func writeImage(ctx context.Context, file disk.File, image []byte, pace *pacer) error {
+	if err := file.Truncate(0); err != nil { // one that was not finished may be there
+		return err
+	}
+	buf, crc := appendHead(make([]byte, 0, writeBytes+chunkBytes+64*4), len(image))
+	for off := int64(0); ; buf = buf[:0] {
+		for len(image) > 0 && len(buf) < writeBytes {
+			n := min(len(image), chunkBytes)
+			crc = crcOf(crc, image[:n])
+			buf = appendU32(append(buf, image[:n]...), crc)
+			image = image[n:]
+		}
+		if _, err := file.WriteAt(buf, off); err != nil {
+			return err
+		}
+		off += int64(len(buf))
+		if err := pace.wait(ctx, int64(len(buf))); err != nil || len(image) == 0 {
+			return err
+		}
+	}
+}
+
+func appendHead(b []byte, imageLen int) ([]byte, uint32) {
+	b = append(b, checkpointMagic...)
+	b = appendU32(b, checkpointVersion)
+	b = appendU32(b, chunkBytes)
+	b = appendU64(b, uint64(imageLen))
+	b = appendU32(b, 0)
+	crc := crcOf(0, b)
+	return appendU32(b, crc), crc
+}
+
+func crcOf(crc uint32, p []byte) uint32 {
+	return crc32.Update(crc, crc32.MakeTable(crc32.Castagnoli), p)
+}
+
+// damage says what is wrong with a checkpoint file, and where.
+type damage struct {
+	offset int64
+	reason string
+}
+
+func (d *damage) Error() string { return fmt.Sprintf("at byte %d: %s", d.offset, d.reason) }
+
+// readCheckpoint gives the image in the checkpoint file.
+func readCheckpoint(fsys disk.FS) ([]byte, error) {
+	file, err := fsys.Open(checkpointFile, disk.ReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, info.SizeBytes)
+	if n, err := file.ReadAt(b, 0); n < len(b) {
+		return nil, fmt.Errorf("read %d of %d bytes: %w", n, len(b), err)
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return joinChunks(b)
+}
+
+// joinChunks checks a checkpoint file's content and gives the image in it, using b's memory.
+func joinChunks(b []byte) ([]byte, error) {
+	if len(b) < headBytes || string(b[:8]) != checkpointMagic {
+		return nil, &damage{0, "this is no checkpoint, or it is cut short"}
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v > checkpointVersion {
+		return nil, fmt.Errorf("it has format %d and this node knows up to %d: upgrade trinas on this node",
+			v, checkpointVersion)
+	}
+	want, crc := appendHead(nil, int(binary.LittleEndian.Uint64(b[16:])))
+	if string(want) != string(b[:headBytes]) {
+		return nil, &damage{0, "the header's checksum is wrong"}
+	}
+	length := binary.LittleEndian.Uint64(b[16:])
+	image, rest := b[headBytes:headBytes], b[headBytes:]
+	for uint64(len(image)) < length {
+		n := int(min(chunkBytes, length-uint64(len(image))))
+		off := int64(len(b) - len(rest))
+		if len(rest) < n+4 {
+			return nil, &damage{off, "it is cut short"}
+		}
+		if crc = crcOf(crc, rest[:n]); crc != binary.LittleEndian.Uint32(rest[n:]) {
+			return nil, &damage{off, fmt.Sprintf("the checksum of the next %d bytes is wrong", n)}
+		}
+		image = append(image, rest[:n]...) // moves left, over checksums that are done with
+		rest = rest[n+4:]
+	}
+	if len(rest) > 0 {
+		return nil, &damage{int64(len(b) - len(rest)), fmt.Sprintf("%d bytes too many", len(rest))}
+	}
+	return image, nil
+}
+
+// Open loads a volume's checkpoint. It changes nothing on the disk. The caller then applies the
+// log from Applied()+1 on, at least up to the last entry that was ever applied here, before
+// anything is read: objects may be newer than the table until then.
+func Open(fsys disk.FS, opt Options) (*Volume, error) {
+	opt = opt.withDefaults()
+	v := &Volume{fs: fsys, opt: opt}
+	path := fsys.Path(checkpointFile)
+	image, err := readCheckpoint(fsys)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open volume: no checkpoint %s: this folder holds no volume; %w", path, err)
+	}
+	if err == nil {
+		if at, derr := decodeImage(v, image); derr != nil {
+			err = &damage{fileOffset(at), derr.Error()}
+		}
+	}
+	if bad := (*damage)(nil); errors.As(err, &bad) {
+		return nil, fmt.Errorf("open volume: checkpoint %s is damaged: %w; check the disk, then remove this "+
+			"volume's folder so that this replica is made anew from the others", path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open volume: checkpoint %s: %w", path, err)
+	}
+	v.checkpointSize = len(image)
+	v.objects = newObjects(fsys, opt.OpenObjects, opt.DirtyObjects)
+	return v, nil
+}
+
+// fileOffset gives where in a checkpoint file byte at of its image is.
+func fileOffset(at int) int64 { return int64(headBytes + at + at/chunkBytes*4) }
+
+// Make makes a volume in fsys: a first checkpoint at index 1, term 1, with an empty root
+// directory (mode 0755, owned by root). It returns once that is durable; only the entry of
+// fsys's own folder in its parent is the caller's to sync. A volume with the same ID that is
+// there already is left as it is; another one is an error.
+func Make(fsys disk.FS, info Info, conf []byte) error {
+	if len(info.Name) > NameBytes {
+		return fmt.Errorf("make volume: its name has %d bytes, at most %d", len(info.Name), NameBytes)
+	}
+	there, err := Open(fsys, Options{})
+	switch {
+	case err == nil && there.info.ID == info.ID:
+		return there.Close()
+	case err == nil:
+		return fmt.Errorf("make volume %d in %s: volume %d (%q) is there; choose an empty folder",
+			info.ID, fsys.Path("."), there.info.ID, there.info.Name)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("make volume %d in %s: %w", info.ID, fsys.Path("."), err)
+	}
+	if err := checkEmpty(fsys); err != nil {
+		return fmt.Errorf("make volume %q: %w", info.Name, err)
+	}
+	v := &Volume{info: info, conf: conf, table: newTable(), replies: newReplies(), applied: 1, term: 1}
+	v.table.add(&inode{
+		id: RootID, gen: 1, typ: Directory, mode: 0o755, nlink: 2, dir: newDirectory(RootID),
+		atime: info.Created, mtime: info.Created, ctime: info.Created,
+	})
+	if err := fsys.MkdirAll(objectsDir); err != nil {
+		return fmt.Errorf("make volume %q: %w", info.Name, err)
+	}
+	pace := newPacer(1 << 30)
+	if err := writeCheckpoint(context.Background(), fsys, v.appendImage(nil), pace); err != nil {
+		return fmt.Errorf("make volume %q: %w", info.Name, err)
+	}
+	return nil
+}
+
+// checkEmpty refuses a folder that has objects but no checkpoint: they are somebody's data, and
+// would show through in the new volume's files.
+func checkEmpty(fsys disk.FS) error {
+	names, err := fsys.List(objectsDir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%s holds objects but no checkpoint: move it away, or choose an empty folder",
+		fsys.Path(objectsDir))
+}

@@ -1,0 +1,320 @@
+package replica
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"trinas/replica/volume"
+)
+
+// replicasPerVolume is how many nodes keep a copy of a volume.
+const replicasPerVolume = 3
+
+// Export is a volume as the gateway offers it.
+type Export struct {
+	ID   volume.ID
+	Name string
+}
+
+// Exports lists the cluster's volumes by name.
+func (n *Node) Exports() []Export {
+	var out []Export
+	for _, v := range n.cluster.view().Volumes {
+		out = append(out, Export{ID: v.ID, Name: v.Name})
+	}
+	slices.SortFunc(out, func(a, b Export) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// CreateVolume makes a volume on replicas nodes (0: three) and returns when it has a primary.
+func (n *Node) CreateVolume(ctx context.Context, name string, replicas int) (VolumeStatus, error) {
+	if err := checkName("volume", name); err != nil {
+		return VolumeStatus{}, err
+	}
+	if replicas == 0 {
+		replicas = replicasPerVolume
+	}
+	s := n.cluster.view()
+	if s.volume(name) != nil {
+		return VolumeStatus{}, fmt.Errorf("volume %q exists already: choose another name, or see trinas volume list", name)
+	}
+	if replicas%2 == 0 || replicas < 0 || replicas > 5 {
+		return VolumeStatus{}, fmt.Errorf("volume %q: %d replicas make no sense; use 3 (or 1 or 5)", name, replicas)
+	}
+	if len(s.Nodes) < replicas {
+		return VolumeStatus{}, fmt.Errorf("volume %q needs %d nodes and the cluster has %d: let the others join first (trinas token, then trinas join there)", name, replicas, len(s.Nodes))
+	}
+	info := &VolumeInfo{Name: name, Replicas: n.place(s, replicas)}
+	index, errno, err := n.command(ctx, clusterCommand{Do: cmdAddVolume, Volume: info})
+	if err != nil {
+		return VolumeStatus{}, fmt.Errorf("create volume %q: %w", name, err)
+	}
+	switch errno {
+	case volume.OK:
+	case volume.EEXIST:
+		return VolumeStatus{}, fmt.Errorf("volume %q exists already: choose another name, or see trinas volume list", name)
+	default:
+		return VolumeStatus{}, fmt.Errorf("create volume %q: the cluster has its most of %d volumes", name, maxVolumes)
+	}
+	return n.formed(ctx, volume.ID(index), name)
+}
+
+// formed waits until every replica of a new volume is UpToDate, so that it can lose a node from
+// the start.
+func (n *Node) formed(ctx context.Context, id volume.ID, name string) (VolumeStatus, error) {
+	for {
+		status := n.Status(ctx)
+		i := slices.IndexFunc(status.Volumes, func(v VolumeStatus) bool { return v.ID == id })
+		var missing []string
+		if i >= 0 && status.Volumes[i].Primary != "" {
+			for _, r := range status.Volumes[i].Replicas {
+				if r.State != UpToDate {
+					missing = append(missing, r.Node)
+				}
+			}
+			if len(missing) == 0 {
+				return status.Volumes[i], nil
+			}
+		}
+		if err := n.pause(ctx, nil, 4); err != nil {
+			return VolumeStatus{}, fmt.Errorf("volume %q was created, but these replicas are not UpToDate yet: %s (see trinas status): %w",
+				name, strings.Join(missing, ", "), err)
+		}
+	}
+}
+
+// place chooses the nodes for a new volume: those with the fewest replicas, this node first
+// among equals, since the admin works here.
+func (n *Node) place(s clusterState, replicas int) []uint64 {
+	load := map[uint64]int{}
+	for _, v := range s.Volumes {
+		for _, id := range v.Replicas {
+			load[id]++
+		}
+	}
+	ids := make([]uint64, 0, len(s.Nodes))
+	for _, m := range s.Nodes {
+		ids = append(ids, m.ID)
+	}
+	slices.SortStableFunc(ids, func(a, b uint64) int {
+		if d := load[a] - load[b]; d != 0 {
+			return d
+		}
+		switch n.id {
+		case a:
+			return -1
+		case b:
+			return 1
+		}
+		return 0
+	})
+	return ids[:replicas]
+}
+
+// DeleteVolume removes a volume and every copy of its data, for ever.
+func (n *Node) DeleteVolume(ctx context.Context, name string) error {
+	s := n.cluster.view()
+	v := s.volume(name)
+	if v == nil {
+		return fmt.Errorf("volume %q: %w (see trinas volume list)", name, ErrNoVolume)
+	}
+	_, errno, err := n.command(ctx, clusterCommand{Do: cmdDeleteVolume, Volume: &VolumeInfo{ID: v.ID}})
+	if err != nil {
+		return fmt.Errorf("delete volume %q: %w", name, err)
+	}
+	if errno == volume.ENOENT {
+		return fmt.Errorf("volume %q: %w (deleted meanwhile)", name, ErrNoVolume)
+	}
+	return nil
+}
+
+// Transfer makes node the primary of a volume; "" lets the primary choose the replica that is
+// furthest along. Returns once the primary has changed.
+func (n *Node) Transfer(ctx context.Context, name, node string) error {
+	s := n.cluster.view()
+	v := s.volume(name)
+	if v == nil {
+		return fmt.Errorf("volume %q: %w (see trinas volume list)", name, ErrNoVolume)
+	}
+	var to uint64
+	if node != "" {
+		i := slices.IndexFunc(s.Nodes, func(m Member) bool { return m.Name == node })
+		if i < 0 {
+			return fmt.Errorf("no node is named %q (see trinas status)", node)
+		}
+		to = s.Nodes[i].ID
+		if !slices.Contains(v.Replicas, to) {
+			return fmt.Errorf("node %q has no replica of volume %q", node, name)
+		}
+	}
+	for try := 0; ; try++ {
+		primary := n.primaryOf(ctx, v)
+		var err error
+		switch {
+		case to != 0 && primary == to:
+			return nil
+		case primary == n.id:
+			err = n.group(uint64(v.ID)).handOver(ctx, to)
+		case primary != 0:
+			req := binary.LittleEndian.AppendUint64([]byte{callTransfer}, uint64(v.ID))
+			_, err = n.net.Call(ctx, primary, binary.LittleEndian.AppendUint64(req, to))
+		default:
+			err = errNotPrimary
+		}
+		if err == nil && to == 0 {
+			return nil
+		}
+		if err := n.pause(ctx, nil, try); err != nil {
+			return fmt.Errorf("make %q the primary of volume %q: %w", node, name, err)
+		}
+	}
+}
+
+// primaryOf is the primary as this node or a node with a replica knows it; 0 when nobody does.
+func (n *Node) primaryOf(ctx context.Context, v *VolumeInfo) uint64 {
+	if g := n.group(uint64(v.ID)); g != nil {
+		return g.view.Load().leader
+	}
+	for _, s := range n.askStatus(ctx) {
+		if s.ID == v.ID {
+			return s.primary
+		}
+	}
+	return 0
+}
+
+// command puts c into the cluster's log.
+func (n *Node) command(ctx context.Context, c clusterCommand) (index uint64, errno volume.Errno, err error) {
+	c.Time = time.Now().UnixNano()
+	entry, err := json.Marshal(c)
+	if err != nil {
+		return 0, 0, err
+	}
+	return n.propose(ctx, n.group(clusterGroup), entry)
+}
+
+// checkName holds for volumes and nodes: what is safe in a path, a URL and PVE's configuration.
+func checkName(what, name string) error {
+	ok := len(name) > 0 && len(name) <= 63
+	for i, r := range name {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		ok = ok && (letter || i > 0 && (r == '-' || r == '_' || r == '.'))
+	}
+	if !ok {
+		return fmt.Errorf("%s name %q: use 1 to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit", what, name)
+	}
+	return nil
+}
+
+// followCluster makes this node's replicas and connections what the cluster's state says.
+func (n *Node) followCluster() {
+	for {
+		select {
+		case <-n.changed:
+			n.net.SetPeers(n.peers())
+			n.openVolumes()
+		case g := <-n.failed:
+			n.dropFailed(g)
+		case <-n.closing:
+			return
+		}
+	}
+}
+
+// openVolumes opens the replicas that this node shall have and removes those it shall not.
+func (n *Node) openVolumes() {
+	s := n.cluster.view()
+	wanted := map[uint64]bool{clusterGroup: true}
+	for _, v := range s.Volumes {
+		if !slices.Contains(v.Replicas, n.id) {
+			continue
+		}
+		wanted[uint64(v.ID)] = true
+		n.mu.RLock()
+		_, open := n.groups[uint64(v.ID)]
+		_, broken := n.broken[v.ID]
+		n.mu.RUnlock()
+		if open || broken {
+			continue
+		}
+		if err := n.openVolume(v); err != nil {
+			n.log.Error("replica cannot be opened and stays out of service", "event", "replica-failed", "volume", v.Name, "err", err)
+			n.mu.Lock()
+			n.broken[v.ID] = err
+			n.mu.Unlock()
+		}
+	}
+	if s.Format == 0 {
+		return // joined, and not told yet what there is: remove nothing
+	}
+	for _, g := range n.snapshotGroups() {
+		if !wanted[g.id] {
+			n.removeVolume(g)
+		}
+	}
+}
+
+func (n *Node) openVolume(info VolumeInfo) error {
+	fsys := n.opt.Disk.Sub(VolumeDir(info.ID))
+	conf, err := proto.Marshal(&raftpb.ConfState{Voters: info.Replicas})
+	if err != nil {
+		return err
+	}
+	made := volume.Info{ID: info.ID, Name: info.Name, Created: info.Created}
+	if err := volume.Make(fsys, made, conf); err != nil {
+		return fmt.Errorf("make the replica: %w", err)
+	}
+	vol, err := volume.Open(fsys, volume.Options{Log: n.log.With("volume", info.Name)})
+	if err != nil {
+		return fmt.Errorf("open the replica: %w", err)
+	}
+	g, err := openGroup(uint64(info.ID), info.Name, n.id, n.opt, n.net, n.wal, vol, n)
+	if err != nil {
+		return errors.Join(err, vol.Close())
+	}
+	n.setGroup(g)
+	if index, _ := vol.Applied(); index == 1 && info.Replicas[0] == n.id {
+		g.found() // a new volume need not wait for an election time-out
+	}
+	return nil
+}
+
+// removeVolume ends this node's replica of a deleted volume.
+func (n *Node) removeVolume(g *group) {
+	n.mu.Lock()
+	delete(n.groups, g.id)
+	n.mu.Unlock()
+	if err := g.close(); err != nil {
+		n.log.Error("close a deleted volume", "volume", g.name, "err", err)
+	}
+	g.store.Remove()
+	if err := n.opt.Disk.RemoveAll(VolumeDir(volume.ID(g.id))); err != nil {
+		n.log.Error("remove a deleted volume's data", "volume", g.name, "err", err)
+		return
+	}
+	n.log.Info("volume deleted", "event", "volume-deleted", "volume", g.name)
+}
+
+// dropFailed closes a replica whose disk failed. Operations of this node go to the others.
+func (n *Node) dropFailed(g *group) {
+	n.mu.Lock()
+	if n.groups[g.id] != g {
+		n.mu.Unlock()
+		return
+	}
+	delete(n.groups, g.id)
+	n.broken[volume.ID(g.id)] = *g.failure.Load()
+	n.mu.Unlock()
+	if err := g.close(); err != nil {
+		n.log.Warn("close a failed replica", "group", g.name, "err", err)
+	}
+}

@@ -1,0 +1,471 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica/disk"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+const small = 64 << 10 // segments of 16 blocks
+
+func open(t *testing.T, fs disk.FS, opt Options) *Log {
+	t.Helper()
+	l, err := Open(fs, opt, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func entry(index, term uint64, data []byte) *raftpb.Entry {
+	return &raftpb.Entry{Index: new(index), Term: new(term), Data: data}
+}
+
+func entries(from, to, term uint64, size int) (es []*raftpb.Entry) {
+	for i := from; i <= to; i++ {
+		es = append(es, entry(i, term, bytes.Repeat([]byte{byte(i), byte(term)}, size/2)))
+	}
+	return es
+}
+
+// do appends and waits for Done.
+func do(l *Log, a Append) error {
+	answer := make(chan error, 1)
+	a.Done = func(err error) { answer <- err }
+	l.Append(a)
+	return <-answer
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t *testing.T, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("got error %v, want %v", err, target)
+	}
+}
+
+func bounds(g *Group) string {
+	first, _ := g.FirstIndex()
+	last, _ := g.LastIndex()
+	return fmt.Sprintf("%d-%d", first, last)
+}
+
+// Goal: the log answers as raft's own MemoryStorage does, from the cache, from the disk, and from
+// both at once, before and after a restart.
+func TestGroup_Storage(t *testing.T) {
+	mem := disk.NewMem(1)
+	l := open(t, mem.FS(), Options{SegmentBytes: small, CacheBytes: 8 << 10})
+	g, model := l.Group(7), raft.NewMemoryStorage()
+	rng := rand.New(rand.NewPCG(1, 1))
+	index, term := uint64(0), uint64(1)
+	for range 80 {
+		if rng.IntN(6) == 0 && index > 30 { // a conflicting suffix
+			index -= rng.Uint64N(8)
+			term++
+		}
+		var es []*raftpb.Entry
+		for range 1 + rng.IntN(5) {
+			index++
+			e := entry(index, term, nil)
+			switch rng.IntN(4) {
+			case 0:
+				e.Data = []byte{}
+				e.Type = raftpb.EntryType_EntryConfChangeV2.Enum()
+			case 1:
+				e.Type = raftpb.EntryType_EntryNormal.Enum()
+			default:
+				e.Data = bytes.Repeat([]byte{byte(rng.Uint32())}, rng.IntN(2000))
+			}
+			es = append(es, e)
+		}
+		must(t, do(l, Append{Group: g, Entries: es}))
+		must(t, model.Append(es))
+	}
+	g.Compact(20)
+	must(t, model.Compact(20))
+
+	compare := func(g *Group) {
+		t.Helper()
+		for i := range index + 3 {
+			gotTerm, gotErr := g.Term(i)
+			wantTerm, wantErr := model.Term(i)
+			if gotTerm != wantTerm || gotErr != wantErr {
+				t.Fatalf("term of %d: %d %v, want %d %v", i, gotTerm, gotErr, wantTerm, wantErr)
+			}
+		}
+		for range 300 {
+			lo := 1 + rng.Uint64N(index)
+			hi := lo + 1 + rng.Uint64N(index+1-lo)
+			size := rng.Uint64N(20000)
+			got, gotErr := g.Entries(lo, hi, size)
+			want, wantErr := model.Entries(lo, hi, size)
+			if gotErr != wantErr || len(got) != len(want) {
+				t.Fatalf("entries [%d, %d) up to %d: %d %v, want %d %v", lo, hi, size, len(got), gotErr, len(want), wantErr)
+			}
+			for i := range got {
+				if !proto.Equal(got[i], want[i]) || proto.Size(got[i]) != proto.Size(want[i]) {
+					t.Fatalf("entry %d differs: %v, want %v", lo+uint64(i), got[i], want[i])
+				}
+			}
+		}
+		if got := bounds(g); got != fmt.Sprintf("21-%d", index) {
+			t.Fatal(got)
+		}
+		_, err := g.Entries(index, index+2, 1)
+		want(t, err, raft.ErrUnavailable)
+	}
+	compare(g)
+	if n := l.cached.Load(); n == 0 || n > 8<<10 {
+		t.Fatalf("%d bytes cached", n)
+	}
+	must(t, l.Close())
+	l = open(t, mem.FS(), Options{SegmentBytes: small})
+	compare(l.Group(7))
+	if !slices.Equal(l.Groups(), []uint64{7}) {
+		t.Fatal(l.Groups())
+	}
+}
+
+func TestGroup_HardState(t *testing.T) {
+	mem := disk.NewMem(1)
+	l := open(t, mem.FS(), Options{SegmentBytes: small})
+	g := l.Group(1)
+	if g.HardState() != nil {
+		t.Fatal("a new group has a hard state")
+	}
+	writes := countWrites(mem)
+	set := func(l *Log, term, vote, commit uint64, sync bool) {
+		t.Helper()
+		must(t, do(l, Append{Group: l.Group(1), HardState: hardState{term, vote, commit}.proto(), Sync: sync}))
+		if h := l.Group(1).HardState(); h.GetTerm() != term || h.GetVote() != vote || h.GetCommit() != commit {
+			t.Fatal(h)
+		}
+	}
+	must(t, do(l, Append{Group: g, Entries: entries(1, 9, 1, 10)}))
+	before := writes.Load()
+	set(l, 1, 0, 5, true)
+	set(l, 1, 3, 5, false) // a vote is synced whatever the caller says
+	set(l, 2, 0, 5, false) // and so is a term
+	if n := writes.Load() - before; n != 3 {
+		t.Fatalf("%d writes for three hard states to sync", n)
+	}
+	set(l, 2, 0, 6, false)
+	if n := writes.Load() - before; n != 3 {
+		t.Fatal("the commit index alone was written")
+	}
+	mem.Crash()
+	l.Close()
+	l = open(t, mem.FS(), Options{SegmentBytes: small})
+	if h := l.Group(1).HardState(); h.GetTerm() != 2 || h.GetCommit() != 5 {
+		t.Fatal(h)
+	}
+	set(l, 2, 0, 7, false)
+	must(t, l.Close()) // writes what waits
+	l = open(t, mem.FS(), Options{SegmentBytes: small})
+	if h := l.Group(1).HardState(); h.GetCommit() != 7 {
+		t.Fatal(h)
+	}
+}
+
+func countWrites(mem *disk.Mem) *atomic.Int64 {
+	var n atomic.Int64
+	mem.OnOp(func(op, name string, off, length int64) error {
+		if op == "writesync" {
+			n.Add(1)
+		}
+		return nil
+	})
+	return &n
+}
+
+func TestGroup_ResetAndRemove(t *testing.T) {
+	mem := disk.NewMem(1)
+	l := open(t, mem.FS(), Options{SegmentBytes: small})
+	g := l.Group(1)
+	must(t, do(l, Append{Group: g, Entries: entries(1, 9, 1, 100), HardState: hardState{4, 2, 3}.proto()}))
+	must(t, do(l, Append{Group: l.Group(2), Entries: entries(1, 3, 1, 100)}))
+	reset := make(chan error, 1)
+	g.Reset(50, 3, func(err error) { reset <- err })
+	must(t, do(l, Append{Group: g, Entries: entries(51, 52, 4, 100)})) // may share the frame
+	must(t, <-reset)
+	l.Group(2).Remove()
+	l.Group(2).Remove()
+	must(t, do(l, Append{Group: g}))
+	if err := do(l, Append{Group: newGroup(l, 2)}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		g := l.Group(1)
+		if got := bounds(g); got != "51-52" || !slices.Equal(l.Groups(), []uint64{1}) {
+			t.Fatal(got, l.Groups())
+		}
+		term, err := g.Term(50)
+		if h := g.HardState(); term != 3 || err != nil || h.GetTerm() != 4 || h.GetVote() != 2 || h.GetCommit() != 50 {
+			t.Fatal(term, err, h)
+		}
+		_, err = g.Entries(50, 51, 1)
+		want(t, err, raft.ErrCompacted)
+		if g.Bytes() != 2*(slotBytes+100) {
+			t.Fatal(g.Bytes())
+		}
+		must(t, l.Close())
+		l = open(t, mem.FS(), Options{SegmentBytes: small})
+	}
+	g = l.Group(1)
+	g.Reset(10, 1, nil) // backwards, for a replica that starts again
+	must(t, do(l, Append{Group: g, Entries: entries(11, 12, 5, 10)}))
+	if got := bounds(g); got != "11-12" {
+		t.Fatal(got)
+	}
+}
+
+func TestLog_RefusesHoles(t *testing.T) {
+	l := open(t, disk.NewMem(1).FS(), Options{SegmentBytes: small})
+	for i, bad := range [][]*raftpb.Entry{
+		entries(2, 3, 1, 1),
+		entries(0, 3, 1, 1),
+		{entry(1, 1, nil), entry(3, 1, nil)},
+		{entry(1, 1, make([]byte, small/2+1))},
+		{{Index: new(uint64(1)), Type: raftpb.EntryType(127).Enum()}},
+	} {
+		g := l.Group(uint64(i))
+		if err := do(l, Append{Group: g, Entries: bad}); err == nil {
+			t.Fatalf("%d: taken", i)
+		}
+		if err := do(l, Append{Group: g, Entries: entries(1, 1, 1, 1)}); err == nil {
+			t.Fatalf("%d: the group goes on", i)
+		}
+	}
+	must(t, do(l, Append{Group: l.Group(99), Entries: entries(1, 1, 1, 1)})) // others do go on
+	must(t, l.Err())
+	g := l.Group(50)
+	g.Remove()
+	if err := do(l, Append{Group: g, Entries: entries(1, 1, 1, 1)}); err == nil {
+		t.Fatal("append to a removed group taken")
+	}
+	for _, opt := range []Options{{SegmentBytes: 4096}, {SegmentBytes: small + 1}, {CacheBytes: -1}, {SpareSegments: 99}} {
+		if _, err := Open(disk.NewMem(1).FS(), opt, nil); err == nil {
+			t.Fatalf("%+v taken", opt)
+		}
+	}
+}
+
+// One frame for all that queued up while the disk was busy; Done in order.
+func TestLog_GroupCommit(t *testing.T) {
+	mem := disk.NewMem(1)
+	var batches []int
+	l := open(t, mem.FS(), Options{OnSync: func(took time.Duration, bytes, n int) { batches = append(batches, n) }})
+	busy, goOn := make(chan bool), make(chan bool)
+	mem.OnOp(func(op, name string, off, n int64) error {
+		if op == "writesync" && off > 0 {
+			busy <- true
+			<-goOn
+		}
+		return nil
+	})
+	var order []uint64
+	last := make(chan bool)
+	for i := range uint64(20) {
+		l.Append(Append{Group: l.Group(i % 3), Entries: entries(i/3+1, i/3+1, 1, 4096), Done: func(err error) {
+			if order = append(order, i); i == 19 {
+				close(last)
+			}
+		}})
+		if i == 0 {
+			<-busy
+			if l.InFlight() <= 0 {
+				t.Error("no write in flight")
+			}
+		}
+	}
+	goOn <- true
+	<-busy
+	goOn <- true
+	<-last
+	must(t, l.Close())
+	if fmt.Sprint(batches) != "[0 1 19]" || !slices.IsSorted(order) || len(order) != 20 || l.InFlight() != 0 {
+		t.Fatal(batches, order)
+	}
+}
+
+func TestLog_LargeEntries(t *testing.T) {
+	mem := disk.NewMem(1)
+	l := open(t, mem.FS(), Options{CacheBytes: 1})
+	g := l.Group(1)
+	big := bytes.Repeat([]byte("0123456789abcdef"), MaxEntryBytes/16)
+	es := append(entries(1, 3, 1, 100), entry(4, 1, big), entry(5, 1, big), entry(6, 1, []byte("end")))
+	es = append(es, entries(7, 30, 1, 1<<20)...) // several frames
+	must(t, do(l, Append{Group: g, Entries: es}))
+	must(t, l.Close())
+	l = open(t, mem.FS(), Options{})
+	got, err := l.Group(1).Entries(1, 31, 1<<40)
+	must(t, err)
+	for i := range es {
+		if !bytes.Equal(got[i].Data, es[i].Data) {
+			t.Fatalf("entry %d differs", i+1)
+		}
+	}
+}
+
+// Segments are freed, oldest first, once no group needs them, and used again; a group that does
+// not write keeps its hard state and base all the same.
+func TestLog_Recycling(t *testing.T) {
+	mem := disk.NewMem(1)
+	created := atomic.Int64{}
+	mem.OnOp(func(op, name string, off, n int64) error {
+		if op == "create" {
+			created.Add(1)
+		}
+		return nil
+	})
+	l := open(t, mem.FS(), Options{SegmentBytes: small, CacheBytes: 1})
+	idle, busy := l.Group(1), l.Group(2)
+	must(t, do(l, Append{Group: idle, Entries: entries(1, 5, 3, 10), HardState: hardState{3, 1, 5}.proto()}))
+	idle.Compact(5)
+	holder := l.Group(3)
+	must(t, do(l, Append{Group: holder, Entries: entries(1, 1, 1, 10)}))
+	next := uint64(1)
+	fill := func(n int) {
+		for range n {
+			must(t, do(l, Append{Group: busy, Entries: entries(next, next, 4, 30000)}))
+			next++
+			busy.Compact(next - 2)
+		}
+	}
+	fill(20)
+	if n := l.Bytes(); n < 8*small || !slices.Equal(l.Oldest(), []uint64{3}) {
+		t.Fatal(n, l.Oldest())
+	}
+	holder.Compact(1) // nothing else is written: this alone must free
+	must(t, do(l, Append{Group: busy}))
+	if n := l.Bytes(); n > 3*small {
+		t.Fatal(n)
+	}
+	fill(5)
+	settled := created.Load()
+	fill(100)
+	if n := l.Bytes(); n > 3*small || created.Load() > settled+2 {
+		t.Fatalf("%d bytes in use, %d segments made", n, created.Load()-settled)
+	}
+	must(t, l.Close())
+	l = open(t, mem.FS(), Options{SegmentBytes: small})
+	if h := l.Group(1).HardState(); bounds(l.Group(1)) != "6-5" || h.GetTerm() != 3 || h.GetCommit() != 5 {
+		t.Fatal(bounds(l.Group(1)), h)
+	}
+	if got := bounds(l.Group(2)); got != fmt.Sprintf("%d-%d", next-1, next-1) {
+		t.Fatal(got)
+	}
+	must(t, l.Close())
+
+	l = open(t, mem.FS(), Options{SegmentBytes: 2 * small}) // another size: old ones go by and by
+	busy = l.Group(2)
+	fill(30)
+	must(t, l.Close())
+	info, err := mem.FS().Stat(segmentName(l.tail))
+	if err != nil || info.SizeBytes != 2*small {
+		t.Fatal(info, err)
+	}
+}
+
+// A failed write, and a failed sync, are final.
+func TestLog_FailureIsFinal(t *testing.T) {
+	for _, failing := range []string{"writesync", "sync"} {
+		mem := disk.NewMem(1)
+		l := open(t, mem.FS(), Options{SegmentBytes: small})
+		g := l.Group(1)
+		must(t, do(l, Append{Group: g, Entries: entries(1, 2, 1, 10)}))
+		fault, once := errors.New("fault"), atomic.Bool{}
+		mem.OnOp(func(op, name string, off, n int64) error {
+			if op == failing && !once.Swap(true) {
+				return fault
+			}
+			return nil
+		})
+		want(t, do(l, Append{Group: g, Entries: entries(3, 3, 1, 10)}), fault)
+		<-l.Done()
+		want(t, l.Err(), fault)
+		want(t, do(l, Append{Group: g, Entries: entries(3, 3, 1, 10)}), fault)
+		want(t, do(l, Append{Group: l.Group(2)}), fault)
+		if got := bounds(g); got != "1-2" {
+			t.Fatal("what was not durable is shown:", got)
+		}
+		want(t, l.Close(), fault)
+		want(t, do(l, Append{Group: g}), fault)
+		l = open(t, mem.FS(), Options{SegmentBytes: small})
+		if got := bounds(l.Group(1)); got != "1-2" && got != "1-3" {
+			t.Fatal(got)
+		}
+	}
+}
+
+func TestLog_FullDisk(t *testing.T) {
+	mem := disk.NewMem(1)
+	mem.SetSpace(small - 1)
+	_, err := Open(mem.FS(), Options{SegmentBytes: small}, nil)
+	want(t, err, syscall.ENOSPC)
+	mem.SetSpace(3 * small)
+	l := open(t, mem.FS(), Options{SegmentBytes: small})
+	g := l.Group(1)
+	acked := uint64(0)
+	for err = nil; err == nil; acked++ {
+		err = do(l, Append{Group: g, Entries: entries(acked+1, acked+1, 1, 10000)})
+	}
+	acked--
+	want(t, err, syscall.ENOSPC)
+	if acked < 12 || !strings.Contains(err.Error(), "free space") {
+		t.Fatal(acked, err)
+	}
+	<-l.Done()
+	l.Close()
+	l = open(t, mem.FS(), Options{SegmentBytes: small})
+	g = l.Group(1)
+	if got := bounds(g); got != fmt.Sprintf("1-%d", acked) {
+		t.Fatal(got)
+	}
+	mem.SetSpace(6 * small) // room again: noticed when it is needed
+	for i := range uint64(10) {
+		must(t, do(l, Append{Group: g, Entries: entries(acked+1+i, acked+1+i, 1, 10000)}))
+	}
+	must(t, l.Close())
+	want(t, do(l, Append{Group: g}), ErrClosed)
+}
+
+// An idle log does nothing at all.
+func TestLog_Idle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := disk.NewMem(1)
+		l := open(t, mem.FS(), Options{SegmentBytes: small})
+		must(t, do(l, Append{Group: l.Group(1), Entries: entries(1, 1, 1, 10)}))
+		synctest.Wait()
+		mem.OnOp(func(op, name string, off, n int64) error {
+			t.Error("an idle log does", op)
+			return nil
+		})
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		mem.OnOp(nil)
+		must(t, l.Close())
+	})
+}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Goal: answers of every size come back to who asked, errors as *RemoteError.
@@ -68,18 +70,12 @@ func TestCall_RoundTrip(t *testing.T) {
 func TestCall_Concurrent(t *testing.T) {
 	one, two := startPair(t)
 	var running, most atomic.Int64
-	full := make(chan struct{})
-	var once sync.Once
+	release := make(chan struct{})
 	two.seen.set(func(r *recorder) {
 		r.onCall = func(_ context.Context, _ NodeID, req, reply []byte) ([]byte, error) {
-			n := running.Add(1)
+			two.seen.note(func() { most.Store(max(most.Load(), running.Add(1))) })
 			defer running.Add(-1)
-			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-			}
-			if n == maxServing {
-				once.Do(func() { close(full) })
-			}
-			<-full // until as many as may run do run
+			<-release
 			return append(reply, req...), nil
 		}
 	})
@@ -93,6 +89,13 @@ func TestCall_Concurrent(t *testing.T) {
 			}
 		})
 	}
+	two.seen.await(t, "as many calls as may run", func() bool { return most.Load() == maxServing })
+	for one.peer(2).calls.unsent() > 0 { // until the window is full
+	}
+	beat := plainMessage(raftpb.MessageType_MsgHeartbeat, 0)
+	one.Send(2, []Message{beat})
+	two.seen.await(t, "a sign that time has passed", func() bool { return len(two.seen.raft) == 1 })
+	close(release)
 	all.Wait()
 	if most.Load() != maxServing {
 		t.Errorf("%d calls ran together, the bound is %d", most.Load(), maxServing)
@@ -101,6 +104,13 @@ func TestCall_Concurrent(t *testing.T) {
 	if len(c.pending) != 0 || c.window.calls != 0 || c.window.bytes != 0 {
 		t.Errorf("left behind: %d calls, window %d calls %d bytes", len(c.pending), c.window.calls, c.window.bytes)
 	}
+}
+
+// unsent is how many calls can still be sent before the window is full.
+func (q *caller) unsent() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return maxCalls - len(q.pending) + len(q.waiting)
 }
 
 // Goal: who gives up returns at once and the handler's context ends; calls that wait for a
@@ -146,31 +156,33 @@ func TestCall_Cancel(t *testing.T) {
 	}
 }
 
-// Goal: a caller may use the request's memory again as soon as Call returns, cancelled or not.
-// Method: requests are overwritten after their cancel; none may arrive changed.
+// Goal: a caller may use the request's memory again as soon as Call returns, cancelled or not, and
+// no two callers share memory. Method: each caller has its own byte and overwrites its requests
+// after their cancel; every request must arrive with one byte only.
 func TestCall_RequestMemory(t *testing.T) {
 	one, two := startPair(t)
 	two.seen.set(func(r *recorder) {
 		r.onCall = func(_ context.Context, _ NodeID, req, reply []byte) ([]byte, error) {
-			for _, b := range req {
-				if b != 'a' {
-					t.Error("a request arrived changed")
-					break
-				}
+			if len(bytes.Trim(req, string(req[:1]))) > 0 || req[0] == 0 {
+				t.Error("a request arrived changed")
 			}
 			return append(reply, 1), nil
 		}
 	})
-	data := make([]byte, 300_000)
-	for range 200 {
-		for i := range data {
-			data[i] = 'a'
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		go cancel()
-		one.Call(ctx, 2, data)
-		clear(data)
+	var all sync.WaitGroup
+	for caller := range 4 {
+		all.Go(func() {
+			data := make([]byte, 100_000)
+			for range 200 {
+				copy(data, bytes.Repeat([]byte{byte('a' + caller)}, len(data)))
+				ctx, cancel := context.WithCancel(context.Background())
+				go cancel()
+				one.Call(ctx, 2, data)
+				clear(data)
+			}
+		})
 	}
+	all.Wait()
 	if _, err := one.Call(context.Background(), 2, []byte("aaa")); err != nil {
 		t.Fatal(err)
 	}
@@ -265,5 +277,18 @@ func TestWindow(t *testing.T) {
 	w.leave(0)
 	if w.calls != 0 || w.bytes != 0 || len(w.line) != 0 {
 		t.Errorf("left behind: %d calls, %d bytes, %d waiting", w.calls, w.bytes, len(w.line))
+	}
+}
+
+// Goal: the answer to a call that was cancelled meanwhile is not sent, nor counted twice.
+func TestServer_CancelledAnswer(t *testing.T) {
+	s := &server{t: &Transport{}, live: make(map[uint64]*request)}
+	s.drained.L = &s.mu
+	r := &request{id: 4, size: 100, cancel: func() {}}
+	s.live[4], s.bytes = r, 100
+	s.cancel(4)
+	s.answer(r, &buffer{b: make([]byte, callHead)}) // would panic if it wrote: no connection
+	if s.bytes != 0 || len(s.answers) != 0 {
+		t.Errorf("%d bytes counted, %d answers queued", s.bytes, len(s.answers))
 	}
 }

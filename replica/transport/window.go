@@ -62,7 +62,7 @@ func (w *window) leave(bytes int) {
 }
 
 func (w *window) fits(bytes int) bool {
-	return w.bytes+bytes <= w.maxBytes
+	return w.calls < w.maxCalls && w.bytes+bytes <= w.maxBytes
 }
 
 func (w *window) admit() {

@@ -45,7 +45,7 @@ func (d *directory) after(cookie uint64) int {
 
 // insert adds a name that is not there.
 func (d *directory) insert(name string, file FileID) {
-	d.cookie = uint64(len(d.entries))+3
+	d.cookie++
 	d.restore(entry{name: name, cookie: d.cookie, file: file})
 }
 

@@ -78,7 +78,8 @@ type group struct {
 	commits   map[uint64]*raftpb.Message // append messages that only carry a commit index, held back until the next tick or a real one
 	lease     leaseKeeper
 	reads     readQueue
-	founding  bool // a new group: campaign at every tick until there is a leader
+	eager     bool   // campaign at every tick until there is a leader
+	gone      uint64 // the leader whose process is probably gone, until forget
 	freeBytes map[uint64]uint64
 	held      map[uint64]*raftpb.Message // votes that wait for the end of a promise
 
@@ -285,7 +286,7 @@ func (g *group) step(e *event) {
 	from := m.GetFrom()
 	switch m.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
-		if g.lease.forbidsVote(m, g.opt.Clock()) {
+		if g.gone != 0 || g.lease.forbidsVote(m, g.opt.Clock()) {
 			g.held[from] = m // bounded by the number of nodes
 			return
 		}
@@ -311,7 +312,7 @@ func (g *group) tick() {
 	leads := g.leads()
 	if leads || !g.lease.promised(now) {
 		g.raft.Tick()
-		if g.founding = g.founding && g.view.Load().leader == 0; g.founding {
+		if g.eager = g.eager && g.view.Load().leader == 0; g.eager {
 			_ = g.raft.Campaign() // refused while a configuration change waits: the next tick again
 		}
 	}
@@ -483,6 +484,7 @@ func (g *group) noteView(rd *raft.Ready) {
 		clear(g.freeBytes)
 	}
 	g.view.Store(v)
+	g.gone = 0
 	clear(g.held)
 	if old.leader == g.self {
 		clear(g.commits)
@@ -512,15 +514,19 @@ func (g *group) leaderGone(leader uint64) {
 		if v := g.view.Load(); v.leader != leader || leader == g.self {
 			return
 		}
+		g.gone = leader
 		wait := g.lease.left(g.opt.Clock())
 		time.AfterFunc(wait, func() { g.post(event{call: func() { g.forget(leader) }}) })
 	}})
 }
 
 func (g *group) forget(leader uint64) {
-	now := g.opt.Clock()
-	if v := g.view.Load(); v.leader != leader || g.lease.promised(now) {
-		return // another leader, or it has been heard from again
+	if g.gone != leader {
+		return // another leader meanwhile
+	}
+	g.gone = 0
+	if g.lease.promised(g.opt.Clock()) {
+		return // it has been heard from again
 	}
 	if err := g.raft.ForgetLeader(); err != nil {
 		return
@@ -529,7 +535,8 @@ func (g *group) forget(leader uint64) {
 		delete(g.held, from)
 		_ = g.raft.Step(m)
 	}
-	if g.firstWithout(leader) {
+	g.eager = g.firstWithout(leader)
+	if g.eager {
 		_ = g.raft.Campaign()
 	}
 }
@@ -547,7 +554,7 @@ func (g *group) firstWithout(leader uint64) bool {
 
 // found makes this member campaign for a group that has just been made, rather than wait for an
 // election time-out.
-func (g *group) found() { g.post(event{call: func() { g.founding = true }}) }
+func (g *group) found() { g.post(event{call: func() { g.eager = true }}) }
 
 // handOver gives leadership to another member and returns once somebody else leads, or ctx ends.
 // The lease is given up first, for the rest of the term: from then on the receiver may win at any

@@ -60,8 +60,8 @@ func TestCluster_PrimaryLost(t *testing.T) {
 				t.Fatalf("read through node %d after the loss: %v, errno %d, %d bytes", id, err, res.Err, len(res.Data))
 			}
 		}
-		if d := time.Since(lost); d > time.Second {
-			t.Errorf("the survivors served again after %s, want within 1 s", d)
+		if d := time.Since(lost); d > 500*time.Millisecond {
+			t.Errorf("the survivors served again after %s, want within 500 ms", d)
 		}
 		for i := range 200 {
 			if res, err := c.Do(old%3+1, vol, writeOp(f, uint64(i)*4096, data, volume.FileSync), time.Second); err != nil || res.Err != 0 {

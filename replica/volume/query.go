@@ -208,10 +208,9 @@ func (v *Volume) readOnce(op *Op, r *Result, keepLock bool) (again bool, err err
 	again = gone || in.shrinks != shrinks || damaged && !keepLock
 	v.mu.RUnlock()
 
-	path := v.fs.Path(objectPath(in.id))
 	switch {
 	case err != nil:
-		return false, v.fail(fmt.Errorf("read object %s: %w", path, err))
+		return false, v.fail(fmt.Errorf("read object %s: %w", v.fs.Path(objectPath(in.id)), err))
 	case gone:
 		v.objects.drop(in.id) // we may have opened it again
 		return true, nil
@@ -220,7 +219,7 @@ func (v *Volume) readOnce(op *Op, r *Result, keepLock bool) (again bool, err err
 	case damaged:
 		return false, v.fail(fmt.Errorf("object %s is missing or lacks bytes after %d that were written; "+
 			"somebody changed the volume's folder, or its disk lost data; let this replica be made anew",
-			path, op.Offset+uint64(got)))
+			v.fs.Path(objectPath(in.id)), op.Offset+uint64(got)))
 	}
 	r.Data, r.Count = buf, uint32(want)
 	return false, nil

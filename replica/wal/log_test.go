@@ -272,6 +272,22 @@ func TestLog_RefusesHoles(t *testing.T) {
 	}
 }
 
+// Entries without data stand at one place with what follows them: the cache must still get rid of
+// them (it once did not, for ever).
+func TestLog_CacheOfEmptyEntries(t *testing.T) {
+	l := open(t, disk.NewMem(1).FS(), Options{SegmentBytes: small, CacheBytes: 1})
+	for i := range uint64(20) {
+		for id := range uint64(3) {
+			l.Append(Append{Group: l.Group(id), Entries: entries(i+1, i+1, 1, 0)})
+		}
+	}
+	must(t, do(l, Append{Group: l.Group(1)}))
+	must(t, l.Close())
+	if n := l.cached.Load(); n != 0 {
+		t.Fatalf("%d bytes cached", n)
+	}
+}
+
 // One frame for all that queued up while the disk was busy; Done in order.
 func TestLog_GroupCommit(t *testing.T) {
 	mem := disk.NewMem(1)

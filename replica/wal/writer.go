@@ -430,13 +430,13 @@ func (g *Group) oldestCached() uint64 {
 	return g.refs[len(g.refs)-len(g.cached)].position()
 }
 
-// uncacheTo drops cached entries below a position, until all groups' take no more than limit.
+// uncacheTo drops cached entries up to a position (empty entries share one), until all groups' take no more than limit.
 func (g *Group) uncacheTo(position uint64, limit int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	refs, over := g.refs[len(g.refs)-len(g.cached):], g.log.cached.Load()-limit
 	n := 0
-	for n < len(refs) && over > 0 && refs[n].position() < position {
+	for n < len(refs) && over > 0 && refs[n].position() <= position {
 		over -= cacheCost(g.cached[n])
 		n++
 	}

@@ -232,6 +232,23 @@ func Join(ctx context.Context, opt Options, nodeName, addr, token string) error 
 	return id.write(opt)
 }
 
+// Welcomed returns when this node knows the cluster and has a vote in it, some seconds after Join.
+// Until then the cluster cannot yet lose another node on its account.
+func (n *Node) Welcomed(ctx context.Context) error {
+	for {
+		if g := n.group(clusterGroup); g != nil {
+			st, ok := g.raftStatus()
+			if _, votes := st.Config.Voters.IDs()[n.id]; ok && votes {
+				return nil
+			}
+		}
+		if err := n.pause(ctx, nil, 4); err != nil {
+			return fmt.Errorf("node %s was admitted, but has not caught up with the cluster: %w; see trinas status here and on another node, and whether %s can be reached from there",
+				n.identity.Name, err, n.opt.Advertise)
+		}
+	}
+}
+
 // admit answers a node that wants to join (transport.Options.Join).
 func (n *Node) admit(ctx context.Context, remote net.Addr, raw []byte) ([]byte, error) {
 	var r joinRequest

@@ -31,7 +31,7 @@ func VolumeDir(id volume.ID) string { return fmt.Sprintf("%s/%016x", volumesDir,
 const LogDir = logDir
 
 // Node is this machine's part of the cluster: its log, its replicas, its connections. Open starts
-// it, Shutdown hands over and stops it.
+// it, HandOver lets others lead, Close stops it.
 type Node struct {
 	id       uint64
 	opt      Options
@@ -154,41 +154,28 @@ func (n *Node) stop() {
 	}
 }
 
-// Shutdown hands over what this node leads, then stops it. When ctx ends before, it stops anyway:
-// the others then elect a primary by themselves. May be called twice.
-func (n *Node) Shutdown(ctx context.Context) error {
+// HandOver gives away every leadership that this node holds and returns when others lead, or ctx
+// ends. Operations go on, through the new primaries.
+func (n *Node) HandOver(ctx context.Context) error {
 	var all sync.WaitGroup
-	errs := make(chan error, maxVolumes+1)
+	var mu sync.Mutex
+	var joined error
 	for _, g := range n.snapshotGroups() {
 		all.Go(func() {
 			if err := g.handOver(ctx, 0); err != nil {
-				errs <- err
+				mu.Lock()
+				joined = errors.Join(joined, err)
+				mu.Unlock()
 			}
 		})
 	}
 	all.Wait()
-	n.stop()
-	close(errs)
-	var joined error
-	for err := range errs {
-		joined = errors.Join(joined, err)
-	}
 	return joined
 }
 
-// HandOver gives away every leadership that this node holds and returns when others lead, or ctx
-// ends. Operations go on, through the new primaries.
-func (n *Node) HandOver(ctx context.Context) error {
-	var joined error
-	for _, g := range n.snapshotGroups() {
-		joined = errors.Join(joined, g.handOver(ctx, 0))
-	}
-	return joined
-}
-
-// Kill stops the node without handing anything over, as a crash of the process would. Its disk
-// keeps what was written. For tests.
-func (n *Node) Kill() { n.stop() }
+// Close stops the node as it is; call HandOver before. What was durable stays so. May be called
+// twice.
+func (n *Node) Close() { n.stop() }
 
 // Done is closed when the node has stopped by itself, because its log failed; Err says why. The
 // process must end then.

@@ -19,8 +19,9 @@ import (
 // replicasPerVolume is how many nodes keep a copy of a volume.
 const replicasPerVolume = 3
 
-// Export is a volume as the gateway offers it.
-type Export struct {
+// Export is a volume as the gateway offers it. It is an alias, so that the gateway can declare
+// the same type without importing this package.
+type Export = struct {
 	ID   volume.ID
 	Name string
 }

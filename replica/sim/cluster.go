@@ -104,7 +104,7 @@ func (c *Cluster) Crash(id uint64) {
 	}
 	c.setNode(id, nil)
 	c.nodes[id-1].disk.Crash()
-	n.Kill()
+	n.Close()
 }
 
 // Close stops all nodes.
@@ -112,7 +112,7 @@ func (c *Cluster) Close() {
 	for id := range uint64(len(c.nodes)) {
 		if n := c.Node(id + 1); n != nil {
 			c.setNode(id+1, nil)
-			n.Kill()
+			n.Close()
 		}
 	}
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -68,8 +69,8 @@ func patches(rng *rand.Rand, n int) []byte {
 	for at := 0; at < n; {
 		run := min(n-at, 1+rng.IntN(100<<10))
 		if rng.IntN(2) == 0 {
-			for i := at; i < at+run; i++ {
-				data[i] = byte(rng.IntN(255) + 1)
+			something := []byte(fmt.Sprintf("%016x", rng.Uint64()|1))
+			for i := at; i < at+run; i += copy(data[i:at+run], something) {
 			}
 		}
 		at += run

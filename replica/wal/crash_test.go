@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -61,14 +62,23 @@ type crashRun struct {
 
 var crashOptions = Options{SegmentBytes: 64 << 10, CacheBytes: 20 << 10}
 
+var errKilled = errors.New("the process is killed")
+
 // run opens the log, does random things until crashAt operations of the disk have passed (or all
-// things are done), crashes or closes, opens again and checks. It reports whether crashAt was reached.
+// things are done), crashes or closes, opens again and checks. It reports whether crashAt was
+// reached. Some runs end by the kill of the process alone; the machine then crashes after the
+// check, which must not lose what the log has just shown.
 func (c *crashRun) run(crashAt, things int) bool {
-	ops, crashed := atomic.Int64{}, atomic.Bool{}
+	ops, crashed, killed := atomic.Int64{}, atomic.Bool{}, c.rng.IntN(3) == 0
 	c.steps, c.sure = nil, c.now.clone()
 	c.acked.Store(0)
 	c.mem.OnOp(func(op, name string, off, n int64) error {
-		if ops.Add(1) == int64(crashAt) {
+		switch n := ops.Add(1); {
+		case n < int64(crashAt):
+		case killed:
+			crashed.Store(true)
+			return errKilled
+		case n == int64(crashAt):
 			crashed.Store(true)
 			c.mem.Crash()
 		}
@@ -96,6 +106,12 @@ func (c *crashRun) run(crashAt, things int) bool {
 		c.mem.Crash()
 	}
 	c.verify()
+	if reached && killed {
+		c.mem.Crash()
+		c.steps, c.sure = nil, c.now.clone()
+		c.acked.Store(0)
+		c.verify()
+	}
 	return reached
 }
 

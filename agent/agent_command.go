@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"trinas/agent/config"
+)
+
+// agentFlags are the keys of the configuration that a flag overrides.
+type agentFlags struct {
+	configPath string
+	example    bool
+	pprof      string
+	set        map[string]*string // flag name to value
+}
+
+func (c *cli) agentCommand() *cobra.Command {
+	f := &agentFlags{set: map[string]*string{}}
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run this node's agent, until a signal",
+		Long: "Runs the agent: it keeps this node's replicas, and serves every volume over NFS. SIGTERM or an\n" +
+			"interrupt hands its primaries over to other nodes and ends it. Without a cluster it waits for\n" +
+			"trinas init or trinas join.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.example {
+				_, err := c.out.Write(config.Example())
+				return err
+			}
+			cfg, err := f.load(cmd)
+			if err != nil {
+				return err
+			}
+			log := newLog(c.errOut, cfg.Level())
+			if err := becomeIOFlusher(); err != nil {
+				log.Warn("a guest that swaps to a volume of its own node could stall: "+
+					"run the agent with CAP_SYS_RESOURCE", "cause", err)
+			}
+			debug.SetMemoryLimit(int64(cfg.Memory.Limit))
+			return newDaemon(cfg, f.pprof, log).Run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.configPath, "config", config.Path, "configuration `file`")
+	flags.BoolVar(&f.example, "example", false, "print the configuration's keys with their defaults, and end")
+	flags.StringVar(&f.pprof, "pprof", "", "serve runtime profiles at this loopback `address`")
+	_ = flags.MarkHidden("pprof") // the flag was defined in the line above
+	for _, o := range overrides() {
+		f.set[o.flag] = flags.String(o.flag, "", o.usage)
+	}
+	return cmd
+}
+
+// override is a key of the configuration that has a flag. The control socket's flag is the root
+// command's own.
+type override struct {
+	flag, usage string
+	key         func(*config.Config) *string
+}
+
+func overrides() []override {
+	return []override{
+		{"data-dir", "`directory` of this node's replicas (data_dir)", func(c *config.Config) *string { return &c.DataDir }},
+		{"node", "`name` of this node (node.name)", func(c *config.Config) *string { return &c.Node.Name }},
+		{"peer-listen", "`address` for other nodes (peer.listen)", func(c *config.Config) *string { return &c.Peer.Listen }},
+		{"peer-advertise", "`address` told to other nodes (peer.advertise)", func(c *config.Config) *string { return &c.Peer.Advertise }},
+		{"nfs-listen", "`address` of the NFS server (nfs.listen)", func(c *config.Config) *string { return &c.NFS.Listen }},
+		{"portmap", "auto or off (nfs.portmap)", func(c *config.Config) *string { return &c.NFS.Portmap }},
+		{"log-level", "debug, info, warn or error (log_level)", func(c *config.Config) *string { return &c.LogLevel }},
+	}
+}
+
+// load reads the configuration file, puts the flags over it and checks the result. Only the file
+// at the usual place may be missing.
+func (f *agentFlags) load(cmd *cobra.Command) (config.Config, error) {
+	cfg, err := config.Load(f.configPath, !cmd.Flags().Changed("config"))
+	if err != nil {
+		return cfg, err
+	}
+	for _, o := range overrides() {
+		if cmd.Flags().Changed(o.flag) {
+			*o.key(&cfg) = *f.set[o.flag]
+		}
+	}
+	if socket := cmd.Flags().Lookup("socket"); socket != nil && socket.Changed {
+		cfg.Control.Socket = socket.Value.String()
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// newLog logs to w. Under systemd the journal notes the time itself (systemd.exec(5),
+// JOURNAL_STREAM).
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		opt.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}

@@ -1,0 +1,158 @@
+// Package config holds the agent's configuration: the keys, their defaults, and what makes a
+// value acceptable. It must never touch anything but the file it reads: every check is made
+// before the agent has any effect.
+//
+// Floor 0: imports nothing of trinas.
+package config
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Path is where the agent looks for its configuration when it is not told otherwise.
+const Path = "/etc/trinas/trinas.toml"
+
+// Socket is where the control API listens, and where the command line looks for it.
+const Socket = "/run/trinas/control.sock"
+
+//go:embed trinas.toml
+var example []byte
+
+// Example is the example file: every key with its default, its unit and what it does.
+func Example() []byte { return bytes.Clone(example) }
+
+// Config is the agent's configuration. The example file explains each key.
+type Config struct {
+	DataDir    string     `toml:"data_dir"`
+	LogLevel   string     `toml:"log_level"`
+	Control    Control    `toml:"control"`
+	Node       Node       `toml:"node"`
+	Peer       Peer       `toml:"peer"`
+	NFS        NFS        `toml:"nfs"`
+	Log        Log        `toml:"log"`
+	Checkpoint Checkpoint `toml:"checkpoint"`
+	Raft       Raft       `toml:"raft"`
+	Memory     Memory     `toml:"memory"`
+}
+
+// Control is the table [control].
+type Control struct {
+	Socket string `toml:"socket"`
+}
+
+// Node is the table [node].
+type Node struct {
+	Name string `toml:"name"` // "": the host's name up to the first dot
+}
+
+// Peer is the table [peer].
+type Peer struct {
+	Listen    string `toml:"listen"`
+	Advertise string `toml:"advertise"` // "": found out by AdvertiseAddress
+}
+
+// NFS is the table [nfs].
+type NFS struct {
+	Listen          string `toml:"listen"`
+	PrivilegedPorts bool   `toml:"privileged_ports"`
+	Portmap         string `toml:"portmap"` // PortmapAuto or PortmapOff
+	MaxConnections  int    `toml:"max_connections"`
+}
+
+// What nfs.portmap may be.
+const (
+	PortmapAuto = "auto"
+	PortmapOff  = "off"
+)
+
+// Log is the table [log]: the write-ahead log. Sizes are bytes.
+type Log struct {
+	Limit   Size `toml:"limit"`
+	Segment Size `toml:"segment"`
+	Cache   Size `toml:"cache"`
+}
+
+// Checkpoint is the table [checkpoint].
+type Checkpoint struct {
+	Interval Duration `toml:"interval"`
+}
+
+// Raft is the table [raft].
+type Raft struct {
+	Heartbeat Duration `toml:"heartbeat"`
+	Election  Duration `toml:"election"`
+	Lease     Duration `toml:"lease"`
+}
+
+// Memory is the table [memory]. Limit is bytes.
+type Memory struct {
+	Limit Size `toml:"limit"`
+}
+
+// Default returns the configuration of an agent without a file.
+func Default() Config {
+	return Config{
+		DataDir:    "/var/lib/trinas",
+		LogLevel:   "info",
+		Control:    Control{Socket: Socket},
+		Peer:       Peer{Listen: "0.0.0.0:7370"},
+		NFS:        NFS{Listen: "127.0.0.1:2049", PrivilegedPorts: true, Portmap: PortmapAuto, MaxConnections: 2048},
+		Log:        Log{Limit: 2 * GiB, Segment: 64 * MiB, Cache: 32 * MiB},
+		Checkpoint: Checkpoint{Interval: Duration(time.Minute)},
+		Raft: Raft{
+			Heartbeat: Duration(100 * time.Millisecond),
+			Election:  Duration(time.Second),
+			Lease:     Duration(300 * time.Millisecond),
+		},
+		Memory: Memory{Limit: 300 * MiB},
+	}
+}
+
+// Load reads the file at path over the defaults. With optional, a file that is not there gives
+// the defaults. The caller overrides keys as it likes, then calls Validate.
+func Load(path string, optional bool) (Config, error) {
+	c := Default()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		if optional && errors.Is(err, fs.ErrNotExist) {
+			return c, nil
+		}
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	if err := parse(b, &c); err != nil {
+		return c, fmt.Errorf("%s%w", path, err)
+	}
+	return c, nil
+}
+
+// parse decodes b over c. Its errors begin with ":line: key: " (or ": " when there is no place).
+func parse(b []byte, c *Config) error {
+	err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(c)
+	if err == nil {
+		return nil
+	}
+	if missing := (*toml.StrictMissingError)(nil); errors.As(err, &missing) && len(missing.Errors) > 0 {
+		first := missing.Errors[0]
+		line, _ := first.Position()
+		return fmt.Errorf(":%d: unknown key %q: correct it or remove the line (known keys: trinas agent --example)",
+			line, strings.Join(first.Key(), "."))
+	}
+	if at := (*toml.DecodeError)(nil); errors.As(err, &at) {
+		line, _ := at.Position()
+		text := strings.TrimPrefix(at.Error(), "toml: ")
+		if key := strings.Join(at.Key(), "."); key != "" {
+			return fmt.Errorf(":%d: %s: %s", line, key, text)
+		}
+		return fmt.Errorf(":%d: %s", line, text)
+	}
+	return fmt.Errorf(": %w", err)
+}

@@ -1,0 +1,109 @@
+// Package control is the agent's control API: JSON over HTTP on a Unix socket that only root may
+// open, its server and its client. It must never decide anything: it checks the form of a
+// request, asks the node, and puts the answer into words.
+//
+// Floor 4: imports replica.
+package control
+
+import (
+	"context"
+	"time"
+
+	"trinas/replica"
+)
+
+// Limits of the API.
+const (
+	maxRequests     = 32               // requests served at once; more are refused as busy
+	maxRequestBytes = 64 << 10         // most bytes of a request's body
+	maxAnswerBytes  = 16 << 20         // most bytes of an answer that the client takes
+	requestTimeout  = 60 * time.Second // longest that a request is worked on
+)
+
+// Cluster is what the server asks of a node that is a member of a cluster. *replica.Node is one.
+type Cluster interface {
+	Status(ctx context.Context) replica.Status
+	NewToken(ctx context.Context) (string, error)
+	CreateVolume(ctx context.Context, name string, replicas int) (replica.VolumeStatus, error)
+	DeleteVolume(ctx context.Context, name string) error
+	Transfer(ctx context.Context, volume, node string) error
+}
+
+// Agent is what the server asks of the daemon around the node.
+type Agent interface {
+	// About describes the daemon.
+	About() About
+	// Cluster returns the node, or replica.ErrNoIdentity until Init or Join has succeeded.
+	Cluster() (Cluster, error)
+	// Init makes this node the first of a new cluster. node "": as configured.
+	Init(ctx context.Context, cluster, node string) (Invitation, error)
+	// Join makes this node a member of the cluster that the node at address belongs to.
+	Join(ctx context.Context, node, address, token string) error
+}
+
+// About describes the daemon that answers.
+type About struct {
+	Version     string `json:"version"`
+	State       string `json:"state"` // Waiting, Running or Stopping
+	DataDir     string `json:"data_dir"`
+	NFS         string `json:"nfs"` // the NFS server's address; "" while it does not serve
+	PID         int    `json:"pid"`
+	UptimeSec   int64  `json:"uptime_sec"`
+	HeapBytes   uint64 `json:"heap_bytes"`
+	MemoryBytes uint64 `json:"memory_bytes"` // what the Go runtime has taken from the system
+}
+
+// The states of an agent.
+const (
+	Waiting  = "waiting for trinas init or trinas join"
+	Running  = "running"
+	Stopping = "stopping"
+)
+
+// Status is the answer to GET /v1/status. Without an identity the node's part is absent.
+type Status struct {
+	Agent About `json:"agent"`
+	*replica.Status
+}
+
+// Invitation is what another node needs to join.
+type Invitation struct {
+	Token   string `json:"token"` // good once, for an hour
+	Address string `json:"address"`
+	Command string `json:"command"` // to be typed on the other node
+}
+
+type initRequest struct {
+	Cluster string `json:"cluster"`
+	Node    string `json:"node"`
+}
+
+type joinRequest struct {
+	Node    string `json:"node"`
+	Address string `json:"address"`
+	Token   string `json:"token"`
+}
+
+type volumeRequest struct {
+	Name     string `json:"name"`
+	Replicas int    `json:"replicas"` // 0: as many as is usual
+}
+
+type primaryRequest struct {
+	Node string `json:"node"`
+}
+
+// Error is a failed request: what went wrong, and what to do next where that is known. It is an
+// answer's body when the HTTP status is not 200.
+type Error struct {
+	Text string `json:"error"`
+	Hint string `json:"hint,omitempty"`
+}
+
+// Error is one line: the cause, then the next step.
+func (e *Error) Error() string {
+	if e.Hint == "" {
+		return e.Text
+	}
+	return e.Text + ": " + e.Hint
+}

@@ -1,0 +1,145 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+
+	"trinas/replica"
+)
+
+// Client asks an agent through its control socket. Errors are one line that an admin can act on;
+// those that the agent answered with are *Error.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// NewClient returns a client of the agent whose control socket is at path. It connects when it is
+// first used.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", path)
+	}
+	return &Client{path: path, http: &http.Client{
+		Transport: &http.Transport{DialContext: dial, MaxIdleConns: 1, DisableCompression: true},
+		Timeout:   requestTimeout + 15*time.Second,
+	}}
+}
+
+// Close drops the connection to the agent.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status asks for the state of the agent, the node and every volume.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var out Status
+	return out, c.do(ctx, http.MethodGet, "/v1/status", nil, &out)
+}
+
+// Init makes the agent's node the first of a new cluster. node "": as configured.
+func (c *Client) Init(ctx context.Context, cluster, node string) (Invitation, error) {
+	var out Invitation
+	return out, c.do(ctx, http.MethodPost, "/v1/init", initRequest{Cluster: cluster, Node: node}, &out)
+}
+
+// Join makes the agent's node a member of the cluster of the node at address ("host:port").
+func (c *Client) Join(ctx context.Context, node, address, token string) error {
+	return c.do(ctx, http.MethodPost, "/v1/join", joinRequest{Node: node, Address: address, Token: token}, nil)
+}
+
+// Token asks for a token that lets one more node join, once, within an hour.
+func (c *Client) Token(ctx context.Context) (Invitation, error) {
+	var out Invitation
+	return out, c.do(ctx, http.MethodPost, "/v1/token", nil, &out)
+}
+
+// Volumes lists the volumes.
+func (c *Client) Volumes(ctx context.Context) ([]replica.VolumeStatus, error) {
+	var out []replica.VolumeStatus
+	return out, c.do(ctx, http.MethodGet, "/v1/volumes", nil, &out)
+}
+
+// CreateVolume makes a volume on replicas nodes (0: as many as is usual); it returns once the volume
+// has a primary.
+func (c *Client) CreateVolume(ctx context.Context, name string, replicas int) (replica.VolumeStatus, error) {
+	var out replica.VolumeStatus
+	return out, c.do(ctx, http.MethodPost, "/v1/volumes", volumeRequest{Name: name, Replicas: replicas}, &out)
+}
+
+// DeleteVolume removes a volume and everything in it, on every node.
+func (c *Client) DeleteVolume(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, "/v1/volumes/"+url.PathEscape(name), nil, nil)
+}
+
+// SetPrimary hands the volume's primary over to node; "": to any other.
+func (c *Client) SetPrimary(ctx context.Context, volume, node string) error {
+	path := "/v1/volumes/" + url.PathEscape(volume) + "/primary"
+	return c.do(ctx, http.MethodPost, path, primaryRequest{Node: node}, nil)
+}
+
+// do sends in (nil: no body) and decodes the answer into out (nil: ignored).
+func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader = http.NoBody
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
+	if err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
+	if err != nil {
+		return fmt.Errorf("the agent broke off its answer: %w: see its log", err)
+	}
+	if len(b) > maxAnswerBytes {
+		return fmt.Errorf("the agent's answer is longer than %d bytes", maxAnswerBytes)
+	}
+	if resp.StatusCode != http.StatusOK {
+		e := &Error{}
+		if json.Unmarshal(b, e) != nil || e.Text == "" {
+			e.Text = "the agent answered " + resp.Status
+		}
+		return e
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("the agent's answer cannot be read: %w: command line and agent are of different versions", err)
+	}
+	return nil
+}
+
+// unreachable puts a failed exchange into one line with the next step.
+func (c *Client) unreachable(err error) error {
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		err = u.Err // without the made-up URL
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no agent answers at %s: start it (systemctl start trinas), or name its socket with --socket", c.path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("control socket %s: permission denied: run this as root", c.path)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer from the agent at %s: %w", c.path, err)
+	}
+	return fmt.Errorf("ask the agent at %s: %w", c.path, err)
+}

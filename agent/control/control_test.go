@@ -1,0 +1,283 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"trinas/replica"
+)
+
+// fakeNode is an agent with or without a cluster, which notes what it was asked.
+type fakeNode struct {
+	member bool
+	asked  []string
+	err    error
+	block  chan struct{} // when set, requests for a token wait for it or their context
+}
+
+func (f *fakeNode) note(format string, a ...any) {
+	f.asked = append(f.asked, fmt.Sprintf(format, a...))
+}
+
+func (f *fakeNode) About() About { return About{Version: "1.2", State: Running, PID: 7} }
+
+func (f *fakeNode) Cluster() (Cluster, error) {
+	if !f.member {
+		return nil, replica.ErrNoIdentity
+	}
+	return f, nil
+}
+
+func (f *fakeNode) Init(_ context.Context, cluster, node string) (Invitation, error) {
+	f.note("init %s %s", cluster, node)
+	return Invitation{Token: "tok"}, f.err
+}
+
+func (f *fakeNode) Join(_ context.Context, node, address, token string) error {
+	f.note("join %s %s %s", node, address, token)
+	return f.err
+}
+
+func (f *fakeNode) Status(context.Context) replica.Status {
+	return replica.Status{
+		Node:    replica.NodeStatus{ID: 1, Name: "n1", Address: "10.0.0.1:7370"},
+		Volumes: []replica.VolumeStatus{{ID: 9, Name: "vm", Primary: "n1", UsedBytes: 1 << 50}},
+	}
+}
+
+func (f *fakeNode) NewToken(ctx context.Context) (string, error) {
+	if f.block != nil {
+		select {
+		case <-f.block:
+		case <-ctx.Done():
+			return "", fmt.Errorf("write to the cluster's log: %w", ctx.Err())
+		}
+	}
+	return "secret", f.err
+}
+
+func (f *fakeNode) CreateVolume(_ context.Context, name string, replicas int) (replica.VolumeStatus, error) {
+	f.note("create %s %d", name, replicas)
+	return replica.VolumeStatus{Name: name}, f.err
+}
+
+func (f *fakeNode) DeleteVolume(_ context.Context, name string) error {
+	f.note("delete %s", name)
+	return f.err
+}
+
+func (f *fakeNode) Transfer(_ context.Context, volume, node string) error {
+	f.note("transfer %s %s", volume, node)
+	return f.err
+}
+
+// start serves f on a socket of its own and returns a client and the socket's path.
+func start(t *testing.T, f *fakeNode) (*Client, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "run", "c.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Serve(l, f, slog.New(slog.DiscardHandler))
+	c := NewClient(path)
+	t.Cleanup(func() {
+		c.Close()
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the socket is left behind: %v", err)
+		}
+	})
+	return c, path
+}
+
+// Goal: each request of the client reaches the node as it was meant, and its answer comes back.
+func TestControl_Requests(t *testing.T) {
+	f := &fakeNode{member: true}
+	c, path := start(t, f)
+	ctx := t.Context()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v, %v", info.Mode(), err)
+	}
+	st, err := c.Status(ctx)
+	if err != nil || st.Agent.PID != 7 || st.Node.Name != "n1" || st.Volumes[0].UsedBytes != 1<<50 {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+	if inv, err := c.Init(ctx, "home", "n1"); err != nil || inv.Token != "tok" {
+		t.Errorf("init: %+v, %v", inv, err)
+	}
+	if err := c.Join(ctx, "n2", "10.0.0.1:7370", "t"); err != nil {
+		t.Error(err)
+	}
+	inv, err := c.Token(ctx)
+	if err != nil || inv.Command != "trinas join 10.0.0.1:7370 --token secret" {
+		t.Errorf("token: %+v, %v", inv, err)
+	}
+	if v, err := c.CreateVolume(ctx, "vm", 3); err != nil || v.Name != "vm" {
+		t.Errorf("create: %+v, %v", v, err)
+	}
+	if err := c.DeleteVolume(ctx, "a/../b ?"); err != nil {
+		t.Error(err)
+	}
+	if err := c.SetPrimary(ctx, "vm", "n2"); err != nil {
+		t.Error(err)
+	}
+	if vs, err := c.Volumes(ctx); err != nil || len(vs) != 1 || vs[0].ID != 9 {
+		t.Errorf("volumes: %+v, %v", vs, err)
+	}
+	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2]"
+	if got := fmt.Sprint(f.asked); got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+}
+
+// Goal: errors of the node come out of the client as one line with the next step.
+func TestControl_Errors(t *testing.T) {
+	f := &fakeNode{}
+	c, _ := start(t, f)
+	ctx := t.Context()
+	if st, err := c.Status(ctx); err != nil || st.Status != nil || st.Agent.Version != "1.2" {
+		t.Errorf("status without a cluster: %+v, %v", st, err)
+	}
+	_, err := c.Volumes(ctx)
+	mustSay(t, err, "belongs to no cluster", "trinas init")
+	f.member, f.err = true, errors.New("volume \"vm\" exists already: choose another name")
+	_, err = c.CreateVolume(ctx, "vm", 0)
+	mustSay(t, err, "volume \"vm\" exists already: choose another name")
+	f.err = fmt.Errorf("write to the cluster's log: %w", context.DeadlineExceeded)
+	mustSay(t, c.DeleteVolume(ctx, "vm"), "cluster's log", "majority")
+	f.err = &Error{Text: "member already", Hint: "use another"}
+	_, err = c.Init(ctx, "x", "")
+	mustSay(t, err, "member already: use another")
+	if e := (*Error)(nil); !errors.As(err, &e) || e.Hint != "use another" {
+		t.Errorf("no *Error: %v", err)
+	}
+}
+
+func mustSay(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Error("no error")
+		return
+	}
+	for _, p := range parts {
+		if !strings.Contains(err.Error(), p) {
+			t.Errorf("%q does not say %q", err, p)
+		}
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("%q has more than one line", err)
+	}
+}
+
+// Goal: what is no request of this API gets an answer in the API's form, and nothing happens.
+func TestControl_BadRequests(t *testing.T) {
+	f := &fakeNode{member: true}
+	_, path := start(t, f)
+	h := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	tests := []struct {
+		method, path, body string
+		status             int
+		say                string
+	}{
+		{"GET", "/v1/nothing", "", 404, "different versions"},
+		{"GET", "/v2/status", "", 404, "different versions"},
+		{"PUT", "/v1/volumes", "", 404, "PUT /v1/volumes"},
+		{"POST", "/v1/volumes", `{"nome":"x"}`, 400, "nome"},
+		{"POST", "/v1/volumes", `{"name":`, 400, "cannot be read"},
+		{"POST", "/v1/volumes", `{"name":"x"}{"name":"y"}`, 400, "more than one"},
+		{"POST", "/v1/volumes", `{"name":5}`, 400, "cannot be read"},
+		{"POST", "/v1/volumes", `{"name":"` + strings.Repeat("x", maxRequestBytes) + `"}`, 400, "too large"},
+		{"POST", "/v1/volumes/vm/primary", ``, 400, "cannot be read"},
+	}
+	for _, tt := range tests {
+		req, err := http.NewRequest(tt.method, "http://agent"+tt.path, strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := h.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != tt.status || !bytes.Contains(b, []byte(tt.say)) || !bytes.Contains(b, []byte(`"error"`)) {
+			t.Errorf("%s %s: %s %s", tt.method, tt.path, resp.Status, b)
+		}
+	}
+	if len(f.asked) != 0 {
+		t.Errorf("the node was asked %v", f.asked)
+	}
+}
+
+// Goal: requests that wait cannot pile up without bound; those that are under way still end.
+func TestControl_Busy(t *testing.T) {
+	f := &fakeNode{member: true, block: make(chan struct{})}
+	c, path := start(t, f)
+	results := make(chan error, maxRequests)
+	for range maxRequests {
+		go func() {
+			own := NewClient(path)
+			defer own.Close()
+			_, err := own.Token(context.Background())
+			results <- err
+		}()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var err error
+	for err == nil { // until all of them are being worked on, the status is answered
+		_, err = c.Status(ctx)
+	}
+	mustSay(t, err, "busy", "try again")
+	close(f.block)
+	for range maxRequests {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Goal: a socket left behind by a killed agent is replaced, one in use is not.
+func TestListen_Stale(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.sock")
+	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another agent") {
+		t.Fatalf("in use: %v", err)
+	}
+	old.SetUnlinkOnClose(false)
+	old.Close()
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatalf("stale: %v", err)
+	}
+	l.Close()
+	l.Close()
+}
+
+func TestClient_NoAgent(t *testing.T) {
+	dir := t.TempDir()
+	c := NewClient(filepath.Join(dir, "none.sock"))
+	_, err := c.Status(t.Context())
+	mustSay(t, err, "no agent answers at "+dir, "start it")
+}

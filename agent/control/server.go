@@ -1,0 +1,237 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"trinas/replica"
+)
+
+// Server answers the control API. Made by Serve.
+type Server struct {
+	agent Agent
+	log   *slog.Logger
+	http  *http.Server
+	slots chan struct{}
+	ended chan struct{}
+}
+
+// Serve answers requests that come to l until Shutdown, which also closes l.
+func Serve(l net.Listener, agent Agent, log *slog.Logger) *Server {
+	s := &Server{
+		agent: agent,
+		log:   log,
+		slots: make(chan struct{}, maxRequests),
+		ended: make(chan struct{}),
+	}
+	s.http = &http.Server{
+		Handler:           http.MaxBytesHandler(s.limit(s.routes()), maxRequestBytes),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      requestTimeout + 10*time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
+	}
+	go func() {
+		defer close(s.ended)
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("control API ended: restart the agent to have it again", "cause", err)
+		}
+	}()
+	return s
+}
+
+// Shutdown takes no more requests and waits for those under way, at most until ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close()
+	}
+	<-s.ended
+	return err
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("POST /v1/init", s.init)
+	mux.HandleFunc("POST /v1/join", s.join)
+	mux.HandleFunc("POST /v1/token", s.token)
+	mux.HandleFunc("GET /v1/volumes", s.volumes)
+	mux.HandleFunc("POST /v1/volumes", s.createVolume)
+	mux.HandleFunc("DELETE /v1/volumes/{name}", s.deleteVolume)
+	mux.HandleFunc("POST /v1/volumes/{name}/primary", s.setPrimary)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, http.StatusNotFound, &Error{
+			Text: fmt.Sprintf("the agent does not know the request %s %s", r.Method, r.URL.Path),
+			Hint: "command line and agent are of different versions; restart the agent",
+		})
+	})
+	return mux
+}
+
+// limit bounds how many requests are worked on at once, and for how long each.
+func (s *Server) limit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		default:
+			refuse(w, http.StatusServiceUnavailable, &Error{
+				Text: fmt.Sprintf("the agent is busy with %d other requests", maxRequests),
+				Hint: "try again",
+			})
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	out := Status{Agent: s.agent.About()}
+	if cluster, err := s.agent.Cluster(); err == nil {
+		st := cluster.Status(r.Context())
+		out.Status = &st
+	}
+	answer(w, out)
+}
+
+func (s *Server) init(w http.ResponseWriter, r *http.Request) {
+	var req initRequest
+	if !read(w, r, &req) {
+		return
+	}
+	inv, err := s.agent.Init(r.Context(), req.Cluster, req.Node)
+	finish(w, inv, err)
+}
+
+func (s *Server) join(w http.ResponseWriter, r *http.Request) {
+	var req joinRequest
+	if !read(w, r, &req) {
+		return
+	}
+	finish(w, struct{}{}, s.agent.Join(r.Context(), req.Node, req.Address, req.Token))
+}
+
+func (s *Server) token(w http.ResponseWriter, r *http.Request) {
+	s.withCluster(w, func(c Cluster) (any, error) {
+		token, err := c.NewToken(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		return NewInvitation(c.Status(r.Context()), token), nil
+	})
+}
+
+func (s *Server) volumes(w http.ResponseWriter, r *http.Request) {
+	s.withCluster(w, func(c Cluster) (any, error) {
+		out := c.Status(r.Context()).Volumes
+		if out == nil {
+			out = []replica.VolumeStatus{}
+		}
+		return out, nil
+	})
+}
+
+func (s *Server) createVolume(w http.ResponseWriter, r *http.Request) {
+	var req volumeRequest
+	if !read(w, r, &req) {
+		return
+	}
+	s.withCluster(w, func(c Cluster) (any, error) { return c.CreateVolume(r.Context(), req.Name, req.Replicas) })
+}
+
+func (s *Server) deleteVolume(w http.ResponseWriter, r *http.Request) {
+	s.withCluster(w, func(c Cluster) (any, error) {
+		return struct{}{}, c.DeleteVolume(r.Context(), r.PathValue("name"))
+	})
+}
+
+func (s *Server) setPrimary(w http.ResponseWriter, r *http.Request) {
+	var req primaryRequest
+	if !read(w, r, &req) {
+		return
+	}
+	s.withCluster(w, func(c Cluster) (any, error) {
+		return struct{}{}, c.Transfer(r.Context(), r.PathValue("name"), req.Node)
+	})
+}
+
+func (s *Server) withCluster(w http.ResponseWriter, do func(Cluster) (any, error)) {
+	c, err := s.agent.Cluster()
+	if err != nil {
+		finish(w, nil, err)
+		return
+	}
+	out, err := do(c)
+	finish(w, out, err)
+}
+
+// read decodes the one JSON object of a request's body, or answers with what is wrong with it.
+func read(w http.ResponseWriter, r *http.Request, into any) bool {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	err := dec.Decode(into)
+	if err == nil {
+		if _, more := dec.Token(); more != io.EOF {
+			err = errors.New("more than one JSON value")
+		}
+	}
+	if err != nil {
+		refuse(w, http.StatusBadRequest, &Error{Text: fmt.Sprintf("the request's body cannot be read: %v", err)})
+		return false
+	}
+	return true
+}
+
+func finish(w http.ResponseWriter, out any, err error) {
+	if err == nil {
+		answer(w, out)
+		return
+	}
+	code, e := explain(err)
+	refuse(w, code, e)
+}
+
+// explain chooses the HTTP status and the next step for an error of the node or the daemon.
+func explain(err error) (int, *Error) {
+	e := &Error{Text: err.Error()}
+	switch {
+	case errors.As(err, &e):
+		return http.StatusConflict, e
+	case errors.Is(err, replica.ErrNoIdentity):
+		e.Text = "this node belongs to no cluster yet"
+		e.Hint = "trinas init makes a new one, trinas join ADDRESS --token TOKEN enters an existing one"
+		return http.StatusConflict, e
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Hint = "a majority of nodes has to be up; see trinas status, then try again"
+		return http.StatusGatewayTimeout, e
+	case errors.Is(err, replica.ErrNoVolume):
+		return http.StatusNotFound, e
+	}
+	return http.StatusInternalServerError, e
+}
+
+func answer(w http.ResponseWriter, out any) { write(w, http.StatusOK, out) }
+
+func refuse(w http.ResponseWriter, code int, e *Error) { write(w, code, e) }
+
+func write(w http.ResponseWriter, code int, out any) {
+	b, err := json.Marshal(out)
+	if err != nil { // no type of this API can fail to be encoded
+		code, b = http.StatusInternalServerError, fmt.Appendf(nil, `{"error":%q}`, err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	w.Write(append(b, '\n')) // the client may be gone; there is nobody to tell
+}

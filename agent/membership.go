@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime/metrics"
+	"time"
+
+	"trinas/agent/config"
+	"trinas/agent/control"
+	"trinas/replica"
+)
+
+// This file is the daemon as the control API sees it (control.Agent).
+
+// About describes the daemon.
+func (d *daemon) About() control.About {
+	memory := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"}}
+	metrics.Read(memory)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return control.About{
+		Version: versionText(), State: d.state, DataDir: d.config.DataDir, NFS: d.nfs,
+		PID: os.Getpid(), UptimeSec: int64(time.Since(d.started) / time.Second),
+		HeapBytes: memory[0].Value.Uint64(), MemoryBytes: memory[1].Value.Uint64(),
+	}
+}
+
+// Cluster returns the node, or replica.ErrNoIdentity.
+func (d *daemon) Cluster() (control.Cluster, error) {
+	node := d.currentNode()
+	if node == nil {
+		return nil, replica.ErrNoIdentity
+	}
+	return node, nil
+}
+
+// Init makes this node the first of a new cluster.
+func (d *daemon) Init(ctx context.Context, cluster, name string) (control.Invitation, error) {
+	if cluster == "" || len(cluster) > 63 {
+		return control.Invitation{}, fmt.Errorf("name of the cluster = %q: must be 1 to 63 bytes", cluster)
+	}
+	var token string
+	node, err := d.enter(ctx, name, func(opt replica.Options, name string) (err error) {
+		token, err = replica.Init(opt, cluster, name)
+		return err
+	})
+	if err != nil {
+		return control.Invitation{}, err
+	}
+	return control.NewInvitation(node.Status(ctx), token), nil
+}
+
+// Join makes this node a member of the cluster that the node at address belongs to.
+func (d *daemon) Join(ctx context.Context, name, address, token string) error {
+	_, err := d.enter(ctx, name, func(opt replica.Options, name string) error {
+		return replica.Join(ctx, opt, name, address, token)
+	})
+	return err
+}
+
+// enter gives the data directory an identity by makeIdentity, opens the node, and lets Run go on.
+// name "": as configured.
+func (d *daemon) enter(ctx context.Context, name string, makeIdentity func(replica.Options, string) error) (*replica.Node, error) {
+	if name == "" {
+		name = d.config.Node.Name
+	}
+	if err := config.ValidName("name of the node", name); err != nil {
+		return nil, err
+	}
+	d.entering.Lock()
+	defer d.entering.Unlock()
+	if node := d.currentNode(); node != nil {
+		st := node.Status(ctx)
+		return nil, &control.Error{
+			Text: fmt.Sprintf("this node belongs to cluster %s already, as %s", st.Cluster.Name, st.Node.Name),
+			Hint: "another cluster needs an empty data directory: set data_dir, or move " + d.config.DataDir + " away",
+		}
+	}
+	opt, err := d.replicaOptions()
+	if err != nil {
+		return nil, err
+	}
+	if err := makeIdentity(opt, name); err != nil {
+		return nil, err
+	}
+	node, err := replica.Open(opt)
+	if err != nil {
+		return nil, fmt.Errorf("open the new node: %w", err)
+	}
+	d.setNode(node)
+	if err := node.Welcomed(ctx); err != nil {
+		return nil, err
+	}
+	return node, nil
+}

@@ -1,0 +1,221 @@
+package rescue
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"trinas/replica/disk"
+	"trinas/replica/volume"
+)
+
+// Copier copies files out of a volume. Zeros become holes; mode, times and, for root, owner are
+// kept, and so are hard links between copied files. What is there already is never overwritten.
+type Copier struct {
+	Volume *Volume
+	// Progress is told of every file's bytes as they are copied; may be nil.
+	Progress func(name string, doneBytes, sizeBytes uint64)
+	// Skipped is told of what cannot be copied (devices, when not root); may be nil.
+	Skipped func(name, reason string)
+
+	Files     int    // copied so far, of all types
+	DataBytes uint64 // of regular files, with their holes
+
+	links map[volume.FileID]string // first copy of a file that has several names
+	buf   []byte
+}
+
+// Copy copies the file or directory at name (in the volume) to dest. A dest that is a directory
+// gets the copy inside, under its own name. It returns once every copied file is synced.
+func (c *Copier) Copy(ctx context.Context, name, dest string) error {
+	attr, err := c.Volume.Lookup(name)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(dest); err == nil && info.IsDir() {
+		base := c.Volume.Name
+		if parts := split(name); len(parts) > 0 {
+			base = parts[len(parts)-1]
+		}
+		dest = filepath.Join(dest, base)
+	}
+	c.links = map[volume.FileID]string{}
+	c.buf = make([]byte, volume.MaxIOBytes)
+	return c.copy(ctx, attr, name, dest)
+}
+
+func (c *Copier) copy(ctx context.Context, attr volume.Attr, name, dest string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("copy of %s: %w", name, err)
+	}
+	if first, known := c.links[attr.File]; known {
+		return c.made(os.Link(first, dest))
+	}
+	var err error
+	switch attr.Type {
+	case volume.Directory:
+		err = c.directory(ctx, attr, name, dest)
+	case volume.Regular:
+		err = c.regular(ctx, attr, name, dest)
+	case volume.SymLink:
+		var target string
+		if target, err = c.Volume.ReadLink(attr, name); err == nil {
+			err = os.Symlink(target, dest)
+		}
+	default:
+		err = mknod(attr, dest)
+		if errors.Is(err, fs.ErrPermission) {
+			c.skip(name, "only root may make devices")
+			return nil
+		}
+	}
+	if err != nil {
+		return c.made(err)
+	}
+	if attr.Nlink > 1 && attr.Type != volume.Directory {
+		c.links[attr.File] = dest
+	}
+	return c.made(keepAttributes(attr, dest))
+}
+
+// made counts a copied file, or gives the error the next step.
+func (c *Copier) made(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: choose another destination; nothing is overwritten", err)
+	}
+	if err == nil {
+		c.Files++
+	}
+	return err
+}
+
+func (c *Copier) skip(name, reason string) {
+	if c.Skipped != nil {
+		c.Skipped(name, reason)
+	}
+}
+
+func (c *Copier) directory(ctx context.Context, attr volume.Attr, name, dest string) error {
+	if err := os.Mkdir(dest, 0o700); err != nil {
+		return err
+	}
+	entries, err := c.Volume.ReadDir(attr, name)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := c.copy(ctx, e.Attr, filepath.Join(name, e.Name), filepath.Join(dest, e.Name)); err != nil {
+			return err
+		}
+	}
+	return syncDir(dest)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (c *Copier) regular(ctx context.Context, attr volume.Attr, name, dest string) error {
+	out, err := os.OpenFile(dest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = c.bytes(ctx, attr, name, out)
+	if err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close())
+}
+
+func (c *Copier) bytes(ctx context.Context, attr volume.Attr, name string, out *os.File) error {
+	if err := out.Truncate(int64(attr.SizeBytes)); err != nil {
+		return err
+	}
+	for off := uint64(0); off < attr.SizeBytes; {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("copy of %s: %w", name, err)
+		}
+		n, err := c.Volume.readAt(attr, name, c.buf[:min(uint64(len(c.buf)), attr.SizeBytes-off)], int64(off))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("read %s at %d of %d bytes: %w", name, off, attr.SizeBytes, io.ErrUnexpectedEOF)
+		}
+		if err := writeSparse(out, c.buf[:n], int64(off)); err != nil {
+			return err
+		}
+		off += uint64(n)
+		c.DataBytes += uint64(n)
+		if c.Progress != nil {
+			c.Progress(name, off, attr.SizeBytes)
+		}
+	}
+	return nil
+}
+
+// writeSparse writes p at off, but leaves out blocks of zeros: the file is new and has its size,
+// so they read as zeros.
+func writeSparse(out io.WriterAt, p []byte, off int64) error {
+	var zeros [disk.BlockBytes]byte
+	start := 0 // of the run of blocks that has to be written
+	for at := 0; at < len(p); at += disk.BlockBytes {
+		end := min(at+disk.BlockBytes, len(p))
+		if !bytes.Equal(p[at:end], zeros[:end-at]) {
+			continue
+		}
+		if start < at {
+			if _, err := out.WriteAt(p[start:at], off+int64(start)); err != nil {
+				return err
+			}
+		}
+		start = end
+	}
+	if start < len(p) {
+		_, err := out.WriteAt(p[start:], off+int64(start))
+		return err
+	}
+	return nil
+}
+
+func mknod(attr volume.Attr, dest string) error {
+	kind := map[volume.FileType]uint32{volume.Block: unix.S_IFBLK, volume.Char: unix.S_IFCHR,
+		volume.Socket: unix.S_IFSOCK, volume.FIFO: unix.S_IFIFO}[attr.Type]
+	err := unix.Mknod(dest, kind|0o600, int(unix.Mkdev(attr.Rdev[0], attr.Rdev[1])))
+	if err != nil {
+		return &fs.PathError{Op: "mknod", Path: dest, Err: err}
+	}
+	return nil
+}
+
+// keepAttributes gives the copy its owner, mode and times, in this order: a change of owner
+// clears set-id bits.
+func keepAttributes(attr volume.Attr, dest string) error {
+	if os.Geteuid() == 0 {
+		if err := os.Lchown(dest, int(attr.UID), int(attr.GID)); err != nil {
+			return err
+		}
+	}
+	if attr.Type != volume.SymLink {
+		if err := syscall.Chmod(dest, attr.Mode&0o7777); err != nil {
+			return &fs.PathError{Op: "chmod", Path: dest, Err: err}
+		}
+	}
+	times := []unix.Timespec{unix.NsecToTimespec(attr.Atime), unix.NsecToTimespec(attr.Mtime)}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, dest, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &fs.PathError{Op: "utimensat", Path: dest, Err: err}
+	}
+	return nil
+}

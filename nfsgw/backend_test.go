@@ -25,7 +25,6 @@ type testBackend struct {
 	inRoom  bool      // its payload had room for a header in front
 	stalled chan struct{}
 	busy    error
-	early   bool // answer UNSTABLE writes as a primary may: without attributes
 }
 
 const testVolume volume.ID = 1 << 33
@@ -73,12 +72,6 @@ func (b *testBackend) Do(ctx context.Context, vol volume.ID, op *volume.Op, res 
 	b.lastOp.Data, b.lastOp.Room = nil, nil
 	b.inRoom = len(op.Room) >= len(op.Data)+volume.MaxHeaderBytes
 	b.mu.Unlock()
-	if op.Kind == volume.Commit {
-		r, err := b.v.Query(&volume.Op{Kind: volume.GetAttr, File: op.File, Gen: op.Gen})
-		*res = r
-		res.Verifier = 9
-		return err
-	}
 	if !op.Kind.Mutates() {
 		r, err := b.v.Query(op)
 		*res = r
@@ -93,13 +86,8 @@ func (b *testBackend) Do(ctx context.Context, vol volume.ID, op *volume.Op, res 
 	if err != nil {
 		return err
 	}
-	if *res, err = b.v.Apply(b.index, 9, entry); err != nil {
-		return err
-	}
-	if b.early && op.Kind == volume.Write && op.Stable == volume.Unstable {
-		res.Obj = volume.Change{}
-	}
-	return nil
+	*res, err = b.v.Apply(b.index, 9, entry)
+	return err
 }
 
 // gateway is a server under test and a client of it.

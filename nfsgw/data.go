@@ -78,11 +78,10 @@ func (c *call) write(ctx context.Context) rpc.AcceptStat {
 		return rpc.GarbageArgs
 	}
 	data := args.Data[:min(len(args.Data), volume.MaxIOBytes)] // more than wtmax: a short write
-	c.op.Offset, c.op.Stable = args.Offset, volume.Stable(args.Stable)
-	c.op.Data, c.op.Room = data, c.in.Room(data)
+	c.op.Offset, c.op.Data, c.op.Room = args.Offset, data, c.in.Room(data)
 	res := nfs3.WriteRes{Status: c.run(ctx, volume.Write, args.FH)}
 	res.Wcc = wccOf(c.vol, &c.res.Obj)
-	res.Count, res.Committed, res.Verifier = c.res.Count, args.Stable, c.res.Verifier
+	res.Count, res.Committed, res.Verifier = c.res.Count, nfs3.FileSync, uint64(c.vol)
 	return c.send(&res)
 }
 
@@ -93,6 +92,6 @@ func (c *call) commit(ctx context.Context) rpc.AcceptStat {
 		return rpc.GarbageArgs
 	}
 	res := nfs3.CommitRes{Status: c.run(ctx, volume.Commit, args.FH)}
-	res.Wcc, res.Verifier = wccOf(c.vol, &c.res.Obj), c.res.Verifier
+	res.Wcc, res.Verifier = wccOf(c.vol, &c.res.Obj), uint64(c.vol)
 	return c.send(&res)
 }

@@ -6,6 +6,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"trinas/replica/volume"
 )
 
 // applyQueue holds committed entries between Raft and the applier. Raft bounds it
@@ -74,18 +76,16 @@ func (g *group) applyEntry(e *raftpb.Entry) error {
 	if index <= g.applied.get() {
 		return nil // a snapshot that was installed meanwhile holds it
 	}
-	data := e.GetData()
-	if e.GetType() != raftpb.EntryNormal {
-		if err := g.applyConf(e); err != nil {
-			return err
-		}
-		data = nil
+	var res volume.Result
+	var err error
+	if e.GetType() == raftpb.EntryNormal {
+		res, err = g.sm.Apply(index, term, e.GetData())
+	} else {
+		err = g.applyConf(e)
 	}
-	res, err := g.sm.Apply(index, term, data)
 	if err != nil {
 		return fmt.Errorf("apply entry %d of %s: %w", index, g.name, err)
 	}
-	res.Verifier = term
 	g.applied.set(index)
 	g.table.finish(index, term, &res)
 	return nil
@@ -94,19 +94,16 @@ func (g *group) applyEntry(e *raftpb.Entry) error {
 // applyConf changes the group's membership.
 func (g *group) applyConf(e *raftpb.Entry) error {
 	var cc raftpb.ConfChangeI
-	switch e.GetType() {
-	case raftpb.EntryConfChange:
+	var err error
+	if e.GetType() == raftpb.EntryConfChange {
 		v1 := &raftpb.ConfChange{}
-		if err := proto.Unmarshal(e.GetData(), v1); err != nil {
-			return fmt.Errorf("decode configuration change %d of %s: %w", e.GetIndex(), g.name, err)
-		}
-		cc = v1
-	default:
+		cc, err = v1, proto.Unmarshal(e.GetData(), v1)
+	} else {
 		v2 := &raftpb.ConfChangeV2{}
-		if err := proto.Unmarshal(e.GetData(), v2); err != nil {
-			return fmt.Errorf("decode configuration change %d of %s: %w", e.GetIndex(), g.name, err)
-		}
-		cc = v2
+		cc, err = v2, proto.Unmarshal(e.GetData(), v2)
+	}
+	if err != nil {
+		return fmt.Errorf("decode the configuration change: %w", err)
 	}
 	changed := make(chan *raftpb.ConfState, 1)
 	g.post(event{call: func() {
@@ -118,10 +115,9 @@ func (g *group) applyConf(e *raftpb.Entry) error {
 	case cs := <-changed:
 		conf, err := proto.Marshal(cs)
 		if err != nil {
-			return fmt.Errorf("encode configuration of %s: %w", g.name, err)
+			return fmt.Errorf("encode the configuration: %w", err)
 		}
-		g.sm.SetConf(conf)
-		return nil
+		return g.sm.ApplyConf(e.GetIndex(), e.GetTerm(), conf)
 	case <-g.ending:
 		return ErrClosed
 	}

@@ -160,10 +160,11 @@ func (m *clusterMachine) Conf() []byte {
 	return m.conf
 }
 
-func (m *clusterMachine) SetConf(conf []byte) {
+func (m *clusterMachine) ApplyConf(index, term uint64, conf []byte) error {
 	m.mu.Lock()
-	m.conf = conf
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	m.index, m.term, m.conf = index, term, conf
+	return nil
 }
 
 func (m *clusterMachine) Close() error { return nil }

@@ -40,8 +40,7 @@ const (
 )
 
 // Do carries op out on the volume's primary, wherever that is, and returns its result: for a
-// mutation once a majority has synced it (an UNSTABLE write: once it has its place in the
-// primary's log), for a query never older than what was acknowledged before the call. While there
+// mutation once a majority has synced it and the primary has applied it, for a query never older than what was acknowledged before the call. While there
 // is no primary it waits. It fails only when ctx ends, the volume does not exist (ErrNoVolume) or
 // the node shuts down (ErrClosed). op.Room and op.Data may be used again after the return. A Read
 // puts its bytes into op.Data where that has the capacity.

@@ -22,8 +22,8 @@ import (
 type machine interface {
 	Apply(index, term uint64, data []byte) (volume.Result, error)
 	Applied() (index, term uint64)
-	Conf() []byte // the group's raftpb.ConfState as of Applied, marshalled
-	SetConf([]byte)
+	Conf() []byte                                    // the group's raftpb.ConfState as of Applied, marshalled
+	ApplyConf(index, term uint64, conf []byte) error // as Apply, of an entry that changed Conf
 	Checkpoint(ctx context.Context) (index uint64, err error)
 	Close() error
 }

@@ -90,7 +90,7 @@ func (g *group) query(op *volume.Op, res *volume.Result) error {
 	if err := g.applied.wait(v.ctx, v.readyAt); err != nil {
 		return err
 	}
-	if err := g.look(v, op, res); err != nil {
+	if err := g.look(op, res); err != nil {
 		return err
 	}
 	if v.leased(g.opt.Clock()) && g.view.Load() == v {
@@ -99,30 +99,16 @@ func (g *group) query(op *volume.Op, res *volume.Result) error {
 	if err := g.readIndex(v); err != nil {
 		return err
 	}
-	return g.look(v, op, res)
+	return g.look(op, res)
 }
 
-// look queries the volume, behind the early-answered writes that the query must see.
-func (g *group) look(v *view, op *volume.Op, res *volume.Result) error {
-	if err := g.applied.wait(v.ctx, g.table.before(op)); err != nil {
-		return err
-	}
-	var err error
-	if *res, err = g.vol.Query(op); err != nil {
+// look queries the volume as it is.
+func (g *group) look(op *volume.Op, res *volume.Result) error {
+	r, err := g.vol.Query(op)
+	if err != nil {
 		g.fail(err)
 		return errNotPrimary
 	}
-	if op.Kind == volume.Read && res.EOF {
-		// The end of file may be about to move behind an early write elsewhere in the file.
-		if index := g.table.newestEarly(op.File); index > g.applied.get() {
-			if err := g.applied.wait(v.ctx, index); err != nil {
-				return err
-			}
-			if *res, err = g.vol.Query(op); err != nil {
-				g.fail(err)
-				return errNotPrimary
-			}
-		}
-	}
+	*res = r
 	return nil
 }

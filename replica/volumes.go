@@ -274,6 +274,11 @@ func (n *Node) openVolume(info VolumeInfo) error {
 	if err := volume.Make(fsys, made, conf); err != nil {
 		return fmt.Errorf("make the replica: %w", err)
 	}
+	for _, dir := range []string{volumesDir, "."} {
+		if err := n.opt.Disk.SyncDir(dir); err != nil {
+			return fmt.Errorf("make the replica: %w", err)
+		}
+	}
 	vol, err := volume.Open(fsys, volume.Options{Log: n.log.With("volume", info.Name)})
 	if err != nil {
 		return fmt.Errorf("open the replica: %w", err)

@@ -49,8 +49,8 @@ func committedOps() []*volume.Op {
 	return []*volume.Op{
 		{Kind: volume.MkDir, File: volume.RootID, Gen: 1, Name: "images", Time: 1e9},
 		{Kind: volume.Create, File: dirFile, Gen: testTerm, Name: "disk.img", How: volume.Guarded, Time: 2e9},
-		{Kind: volume.Write, File: diskFile, Gen: testTerm, Data: c[:5000], Stable: volume.FileSync, Time: 3e9},
-		{Kind: volume.Write, File: diskFile, Gen: testTerm, Offset: 290 << 10, Data: c[290<<10:], Stable: volume.FileSync, Time: 4e9},
+		{Kind: volume.Write, File: diskFile, Gen: testTerm, Data: c[:5000], Time: 3e9},
+		{Kind: volume.Write, File: diskFile, Gen: testTerm, Offset: 290 << 10, Data: c[290<<10:], Time: 4e9},
 		{Kind: volume.Symlink, File: volume.RootID, Gen: 1, Name: "latest", Target: "images/disk.img", Time: 5e9},
 		{Kind: volume.Link, File: diskFile, Gen: testTerm, File2: dirFile, Gen2: testTerm, Name2: "disk2.img", Time: 6e9},
 	}
@@ -59,7 +59,7 @@ func committedOps() []*volume.Op {
 // uncommittedOps follow; the node does not know of them to be committed.
 func uncommittedOps() []*volume.Op {
 	return []*volume.Op{
-		{Kind: volume.Write, File: diskFile, Gen: testTerm, Data: []byte("CHANGED"), Stable: volume.FileSync, Time: 7e9},
+		{Kind: volume.Write, File: diskFile, Gen: testTerm, Data: []byte("CHANGED"), Time: 7e9},
 		{Kind: volume.MkDir, File: volume.RootID, Gen: 1, Name: "late", Time: 8e9},
 	}
 }

@@ -74,7 +74,7 @@ func simulate(t *testing.T, seed uint64) {
 				// Each client writes its own blocks and reads all.
 				if r.IntN(2) == 0 {
 					block := uint64(i) + 6*uint64(r.IntN(simBlocks/6))
-					writeBlock(do, regs, f, node, client, xid, block, r.IntN(3) == 0, stopped)
+					writeBlock(do, regs, f, node, client, xid, block, stopped)
 				} else {
 					block := uint64(r.IntN(simBlocks))
 					least := regs.reading(block)
@@ -115,44 +115,20 @@ func simulate(t *testing.T, seed uint64) {
 }
 
 // writeBlock writes block's next number until it is acknowledged, as a kernel client with a hard
-// mount would: the same request again and again. An unstable write counts when a COMMIT with its
-// verifier has confirmed it, else it is sent again.
+// mount would: the same request again and again.
 func writeBlock(do func(uint64, volume.Op) (volume.Result, error), regs *registers, f volume.Attr,
-	node, client uint64, xid uint32, block uint64, unstable bool, stopped func() bool) {
+	node, client uint64, xid uint32, block uint64, stopped func() bool) {
 	number, data := regs.send(block)
-	stable := volume.FileSync
-	if unstable {
-		stable = volume.Unstable
-	}
-	for attempt := uint32(0); ; attempt++ {
-		op := writeOp(f, block*blockBytes, bytes.Clone(data), stable)
+	for {
+		op := writeOp(f, block*blockBytes, bytes.Clone(data))
 		op.ID = volume.RequestID{Client: client, XID: xid, Sum: uint32(number)}
-		if unstable {
-			op.ID.XID = xid | (attempt+1)<<20 // sent again after a verifier changed: a new request
-		}
 		res, err := do(node, op)
-		if err != nil || res.Err != volume.OK {
-			if stopped() {
-				return // its outcome stays unknown
-			}
-			continue
-		}
-		if !unstable {
+		if err == nil && res.Err == volume.OK {
 			regs.acknowledged(block, number)
 			return
 		}
-		for {
-			cres, err := do(node, volume.Op{Kind: volume.Commit, File: f.File, Gen: f.Gen})
-			if err == nil && cres.Err == volume.OK && cres.Verifier == res.Verifier {
-				regs.acknowledged(block, number)
-				return
-			}
-			if err == nil || stopped() {
-				break // the verifier changed
-			}
-		}
 		if stopped() {
-			return
+			return // its outcome stays unknown
 		}
 	}
 }

@@ -32,11 +32,11 @@ const (
 	Read     Kind = 5 // File, Offset, Count
 	ReadDir  Kind = 6 // File, Offset (cookie; 0: start), Count (most entries), Size (most bytes of names and 200 per entry)
 	FSStat   Kind = 7 // File
-	Commit   Kind = 8 // File; waits until every write of this term before it is durable on a majority. Answered by the group, not the volume.
+	Commit   Kind = 8 // File: attributes, for a caller who may write. There is nothing to wait for: every write that was answered is durable on a majority
 
 	// Mutations: one log entry each.
 	SetAttr Kind = 32 // File, Set, Guard
-	Write   Kind = 33 // File, Offset, Data, Stable
+	Write   Kind = 33 // File, Offset, Data
 	Create  Kind = 34 // File (directory), Name, How, Set, Verifier
 	MkDir   Kind = 35 // File (directory), Name, Set
 	Symlink Kind = 36 // File (directory), Name, Target, Set
@@ -83,15 +83,6 @@ const (
 	Exclusive How = 2 // EEXIST, unless the existing file was made with the same Verifier
 )
 
-// Stable is how durable a Write must be before it is answered (RFC 1813 §3.3.7, stable_how).
-type Stable uint8
-
-const (
-	Unstable Stable = 0 // may be answered once it has its place in the primary's log
-	DataSync Stable = 1 // answered as FileSync
-	FileSync Stable = 2 // answered once a majority has synced it and the primary has applied it
-)
-
 // RequestID tells a retransmission from a new request. Client is a hash of the gateway's node,
 // the client's address and port; XID is the RPC's; Sum is a checksum over procedure and the first
 // arguments. The zero RequestID is never remembered.
@@ -130,10 +121,8 @@ type SetAttrs struct {
 // what the log holds. Which fields count is said beside each Kind.
 type Op struct {
 	Kind     Kind
-	Stable   Stable
 	How      How
 	Type     FileType
-	Checked  bool   // Write: the primary has checked access before it answered early; apply does not check again
 	Time     int64  // nanoseconds since 1970, by the primary's clock when it proposes
 	Node     uint16 // the node whose gateway sent the operation
 	ID       RequestID
@@ -231,7 +220,7 @@ type Result struct {
 	Access   uint32
 	EOF      bool
 	Count    uint32 // Write: bytes written; Read: bytes read
-	Verifier uint64 // Write, Commit: the term; ReadDir: the directory's cookie verifier
+	Verifier uint64 // ReadDir: the directory's cookie verifier
 	Entries  []DirEntry
 	Space    Space
 	Data     []byte // Read: bytes; ReadLink: the target

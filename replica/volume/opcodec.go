@@ -23,20 +23,18 @@ const (
 
 // Bits of the flags byte. Unknown bits are refused.
 const (
-	flagChecked = 1 << 0
-	flagGuard   = 1 << 1
-	flagMode    = 1 << 2
-	flagUID     = 1 << 3
-	flagGID     = 1 << 4
-	flagSize    = 1 << 5
+	flagGuard = 1 << 0
+	flagMode  = 1 << 1
+	flagUID   = 1 << 2
+	flagGID   = 1 << 3
+	flagSize  = 1 << 4
 )
 
 // Offsets of the fields that are read or stamped in place.
 const (
-	offKind  = 1
-	offFlags = 5
-	offTime  = 8
-	offID    = 16
+	offKind = 1
+	offTime = 8
+	offID   = 16
 )
 
 // Encode appends the operation to buf and returns the whole; or, for a Write with Room set,
@@ -47,7 +45,7 @@ const (
 //
 //	 0       1      2       3     4      5       6        8
 //	+-------+------+-------+-----+------+-------+--------+---------------------------------+
-//	|version| kind |stable | how | type | flags |  node  |              time               |
+//	|version| kind |  how  |type |flags |   0   |  node  |              time               |
 //	+-------+------+-------+-----+------+-------+--------+---------------------------------+
 //	 16                               24               28               32        36
 //	+--------------------------------+----------------+----------------+---------+---------+
@@ -73,7 +71,7 @@ const (
 //	GetAttr, ReadLink,
 //	FSStat, Commit                 nothing
 //
-// Flags: 1 checked, 2 guard, 4 mode, 8 uid, 16 gid, 32 size: which of those fields count.
+// Flags: 1 guard, 2 mode, 4 uid, 8 gid, 16 size: which of those fields count.
 func (op *Op) Encode(buf []byte) ([]byte, error) {
 	if err := op.validate(); err != nil {
 		return nil, err
@@ -101,9 +99,8 @@ func (op *Op) validate() error {
 	switch {
 	case !op.Kind.known():
 		return fmt.Errorf("operation: unknown kind %d", op.Kind)
-	case op.Stable > FileSync || op.How > Exclusive || op.Type > FIFO:
-		return fmt.Errorf("operation %d: stable %d, how %d or type %d is out of range",
-			op.Kind, op.Stable, op.How, op.Type)
+	case op.How > Exclusive || op.Type > FIFO:
+		return fmt.Errorf("operation %d: how %d or type %d is out of range", op.Kind, op.How, op.Type)
 	case op.Set.AtimeHow > TimeClient || op.Set.MtimeHow > TimeClient:
 		return fmt.Errorf("operation %d: time_how is out of range", op.Kind)
 	case len(op.Cred.Groups) > maxGroups:
@@ -126,13 +123,12 @@ func (op *Op) header(b []byte) []byte {
 			flags |= bit
 		}
 	}
-	set(op.Checked, flagChecked)
 	set(op.Guard != nil, flagGuard)
 	set(op.Set.Mode != nil, flagMode)
 	set(op.Set.UID != nil, flagUID)
 	set(op.Set.GID != nil, flagGID)
 	set(op.Set.Size != nil, flagSize)
-	b = append(b, opVersion, byte(op.Kind), byte(op.Stable), byte(op.How), byte(op.Type), flags)
+	b = append(b, opVersion, byte(op.Kind), byte(op.How), byte(op.Type), flags, 0)
 	b = appendU16(b, op.Node)
 	b = appendU64(b, uint64(op.Time))
 	b = appendU64(b, op.ID.Client)
@@ -211,9 +207,8 @@ func (op *Op) Decode(b []byte) error {
 			b[0], opVersion)
 	}
 	d := &decoder{b: b, off: offKind}
-	op.Kind, op.Stable, op.How, op.Type = Kind(d.u8()), Stable(d.u8()), How(d.u8()), FileType(d.u8())
-	flags := d.u8()
-	op.Checked = flags&flagChecked != 0
+	op.Kind, op.How, op.Type = Kind(d.u8()), How(d.u8()), FileType(d.u8())
+	flags, zero := d.u8(), d.u8()
 	op.Node = d.u16()
 	op.Time = d.i64()
 	op.ID = RequestID{Client: d.u64(), XID: d.u32(), Sum: d.u32()}
@@ -221,7 +216,7 @@ func (op *Op) Decode(b []byte) error {
 	op.File, op.Gen = FileID(d.u64()), d.u32()
 	groups := int(d.u8())
 	spare := d.bytes(3)
-	if flags>>6 != 0 || groups > maxGroups || spare[0]|spare[1]|spare[2] != 0 {
+	if flags>>5 != 0 || groups > maxGroups || zero|spare[0]|spare[1]|spare[2] != 0 {
 		return fmt.Errorf("operation %d: reserved bits are set or it has %d groups", op.Kind, groups)
 	}
 	op.Cred.Groups = slices.Grow(op.Cred.Groups, groups)
@@ -277,18 +272,6 @@ func present[T any](flag uint8, v T) *T {
 func StampTime(encoded []byte, ns int64) {
 	if len(encoded) >= opFixedBytes {
 		binary.LittleEndian.PutUint64(encoded[offTime:], uint64(ns))
-	}
-}
-
-// StampChecked sets or clears Checked in an encoded operation, in place: an operation that is sent
-// again must not bring along what an earlier primary found.
-func StampChecked(encoded []byte, checked bool) {
-	if len(encoded) < opFixedBytes {
-		return
-	}
-	encoded[offFlags] &^= flagChecked
-	if checked {
-		encoded[offFlags] |= flagChecked
 	}
 }
 

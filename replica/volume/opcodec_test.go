@@ -14,7 +14,7 @@ func sampleOps() []Op {
 		groups[i] = uint32(i) * 1e8
 	}
 	base := Op{
-		Stable: FileSync, Time: -5, Node: 65535, ID: RequestID{1 << 63, 2, 3},
+		Time: -5, Node: 65535, ID: RequestID{1 << 63, 2, 3},
 		Cred: Cred{UID: 4, GID: 5, Groups: groups}, File: 6, Gen: 7,
 	}
 	sets := SetAttrs{
@@ -40,7 +40,7 @@ func sampleOps() []Op {
 	add(Commit, nil)
 	add(SetAttr, func(op *Op) { op.Set, op.Guard = sets, p(int64(-9)) })
 	add(SetAttr, nil)
-	add(Write, func(op *Op) { op.Offset, op.Data, op.Checked = 12, []byte("payload"), true })
+	add(Write, func(op *Op) { op.Offset, op.Data = 12, []byte("payload") })
 	add(Create, func(op *Op) { op.Name, op.How, op.Set, op.Verifier = strings.Repeat("x", maxName), Exclusive, sets, 99 })
 	add(MkDir, func(op *Op) { op.Name, op.Set = "", sets })
 	add(Symlink, func(op *Op) { op.Name, op.Target, op.Set = "l", "../t", sets })
@@ -122,16 +122,13 @@ func TestOp_Room(t *testing.T) {
 
 func TestOp_Stamp(t *testing.T) {
 	op := sampleOps()[10]
-	op.Checked = false
 	b, _ := op.Encode(nil)
 	StampTime(b, 1234567890123456789)
-	StampChecked(b, true)
 	var got Op
-	if err := got.Decode(b); err != nil || got.Time != 1234567890123456789 || !got.Checked {
+	if err := got.Decode(b); err != nil || got.Time != 1234567890123456789 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	StampTime(nil, 1) // no panic on what is no operation
-	StampChecked(b[:5], true)
 	if PeekKind(b[:20]) != 0 || PeekID(nil) != (RequestID{}) {
 		t.Error("peeked into what is no operation")
 	}

@@ -95,22 +95,12 @@ func (v *Volume) Applied() (index, term uint64) {
 	return v.applied, v.term
 }
 
-// Conf gives the Raft configuration as of the last SetConf or ApplyConf. The caller must not
+// Conf gives the Raft configuration as of Applied. The caller must not
 // change it.
 func (v *Volume) Conf() []byte {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return v.conf
-}
-
-// SetConf sets the group's Raft configuration, which checkpoints save. One that an entry changes
-// goes through ApplyConf, since a checkpoint may come between Apply and SetConf.
-func (v *Volume) SetConf(conf []byte) {
-	v.applyMu.Lock()
-	defer v.applyMu.Unlock()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.conf = append([]byte(nil), conf...)
 }
 
 // DirtyBytes gives about how many bytes of objects the next checkpoint has to write.

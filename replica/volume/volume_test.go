@@ -19,7 +19,7 @@ func user(uid uint32, gids ...uint32) Cred {
 	return c
 }
 
-// bench is one volume with a log of one: what a group does to it, done by hand.
+// rig is one volume and its log: what a group does to it, done by hand.
 type rig struct {
 	t     testing.TB
 	v     *Volume

@@ -24,7 +24,7 @@ func (v *Volume) write(index, term uint64, op *Op, r *Result) error {
 	in, e := v.table.find(op.File, op.Gen)
 	if e == OK {
 		r.Obj = in.before()
-		e = in.checkWrite(op, op.Checked)
+		e = in.checkWrite(op)
 	}
 	r.Verifier = term
 	v.pieces = v.pieces[:0]
@@ -48,34 +48,18 @@ func (v *Volume) write(index, term uint64, op *Op, r *Result) error {
 	return nil
 }
 
-// checkWrite decides whether the write may happen. checked: the primary has answered it already,
-// so that what has become of the caller's rights since does not matter.
-func (in *inode) checkWrite(op *Op, checked bool) Errno {
+// checkWrite decides whether the write may happen.
+func (in *inode) checkWrite(op *Op) Errno {
 	if e := in.regular(); e != OK {
 		return e
 	}
-	if !checked && !in.writable(&op.Cred) {
+	if !in.writable(&op.Cred) {
 		return EACCES
 	}
 	if op.Offset > MaxFileBytes || uint64(len(op.Data)) > MaxFileBytes-op.Offset {
 		return EFBIG
 	}
 	return OK
-}
-
-// CheckWrite makes the checks that Apply would make of the write now, and gives the file's
-// attributes. The primary calls it before it answers an UNSTABLE write that is not applied yet.
-func (v *Volume) CheckWrite(op *Op) (Attr, Errno) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	if v.failure != nil {
-		return Attr{}, EIO
-	}
-	in, e := v.table.find(op.File, op.Gen)
-	if e != OK {
-		return Attr{}, e
-	}
-	return in.attr(), in.checkWrite(op, false)
 }
 
 // writeObject brings the pieces of data, which starts at off, into the object.

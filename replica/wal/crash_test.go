@@ -257,11 +257,13 @@ func (c *crashRun) verify() {
 	for _, s := range c.steps[:acked] {
 		s(m)
 	}
-	why := fmt.Sprint(m.differs(l))
+	why := ""
 	for n := acked; ; n++ {
-		if m.differs(l) == nil {
+		err := m.differs(l)
+		if err == nil {
 			break
 		}
+		why += fmt.Sprintf("\nafter %d steps: %v", n, err)
 		if n == len(c.steps) {
 			c.t.Fatalf("seed %d: %d of %d steps acknowledged, but the log is none of what may be left: %s",
 				c.seed, acked, len(c.steps), why)
@@ -269,9 +271,8 @@ func (c *crashRun) verify() {
 		c.steps[n](m)
 	}
 	for id, g := range m { // go on from what is there
-		if h := l.Group(id).HardState(); h != nil {
-			g.hard = hardState{h.GetTerm(), h.GetVote(), h.GetCommit()}
-		}
+		h := l.Group(id).HardState()
+		g.hard = hardState{h.GetTerm(), h.GetVote(), h.GetCommit()}
 		g.commits = nil
 	}
 	c.now = m

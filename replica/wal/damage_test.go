@@ -148,6 +148,42 @@ func TestOpen_MissingSegment(t *testing.T) {
 	}
 }
 
+// A lost vote leaves no hole in the indexes: only the frame numbers tell.
+func TestOpen_LostVote(t *testing.T) {
+	d := disk.NewMem(1).FS()
+	l := open(t, d, Options{SegmentBytes: small})
+	must(t, do(l, Append{Group: l.Group(2), Entries: entries(1, 1, 1, 10)})) // keeps the first segment
+	for term := uint64(1); l.w.frame < small/disk.BlockBytes+3; term++ {
+		must(t, do(l, Append{Group: l.Group(1), HardState: hardState{term, 1, 0}.proto(), Sync: true}))
+	}
+	must(t, l.Close())
+	img := save(t, d)
+	img[segmentName(1)][small-disk.BlockBytes] ^= 1
+	_, err := holds(t, img.load(t))
+	want(t, err, ErrDamaged)
+}
+
+// Frames that are whole, and say what no log could.
+func TestOpen_Nonsense(t *testing.T) {
+	one := record{kind: kindEntry, group: 1, index: 1, term: 1}
+	for name, recs := range map[string][]record{
+		"hole":           {one, {kind: kindEntry, group: 1, index: 3, term: 1}},
+		"below the base": {{kind: kindReset, group: 1, index: 5}, {kind: kindEntry, group: 1, index: 5, term: 1}},
+		"other last":     {one, {kind: kindState, group: 1, last: 2}},
+		"base sinks":     {{kind: kindReset, group: 1, index: 5}, {kind: kindState, group: 1, index: 4, last: 5}},
+		"base above":     {one, {kind: kindState, group: 1, index: 2, last: 1}},
+		"last is -1":     {{kind: kindState, group: 1, last: 1<<64 - 1}},
+		"reset to -1":    {{kind: kindReset, group: 1, index: 1<<64 - 1}},
+		"nothing there":  {{kind: kindState, group: 1, index: 3, last: 9}},
+	} {
+		img := image{segmentName(1): make([]byte, small)}
+		encodeFrame(img[segmentName(1)][:frameBytes(payloadBytes(recs))], header{logID: 7, segment: 1, frame: 1}, recs)
+		if _, err := holds(t, img.load(t)); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
 // A segment that is cut short (restored from a bad copy) has lost its end.
 func TestOpen_ShortSegment(t *testing.T) {
 	img, _, _ := longLog(t)

@@ -6,9 +6,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// cachedEntry is an entry as Raft has it.
-type cachedEntry = raftpb.Entry
-
 // ref is where an entry's data is: 24 bytes for each entry that the log holds.
 type ref struct {
 	term     uint64
@@ -77,6 +74,3 @@ func (r ref) protoBytes(index uint64) uint64 {
 }
 
 func varintBytes(v uint64) uint64 { return uint64(bits.Len64(v|1)+6) / 7 }
-
-// cacheCost is about what an entry takes in memory.
-func cacheCost(e *raftpb.Entry) int64 { return int64(len(e.Data)) + 160 }

@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 
 	"trinas/replica/disk"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Limits of the format. One frame holds at most maxFrameBytes of records, or one record that is
@@ -84,8 +86,8 @@ type record struct {
 	hard  hardState
 	last  uint64
 
-	owner *Group       // the writer's: whose it is
-	entry *cachedEntry // the writer's: what to cache
+	owner *Group        // the writer's: whose it is
+	entry *raftpb.Entry // the writer's: what to cache
 }
 
 // hardState is raftpb.HardState by value.

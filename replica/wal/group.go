@@ -135,17 +135,6 @@ func (g *Group) setBase(index, term uint64) {
 	}
 }
 
-// uncache drops the n oldest entries from the cache; g.mu is held.
-func (g *Group) uncache(n int) {
-	freed := int64(0)
-	for i, e := range g.cached[:n] {
-		freed += cacheCost(e)
-		g.cached[i] = nil
-	}
-	g.cached = g.cached[n:]
-	g.log.cached.Add(-freed)
-}
-
 // put makes the entry at index the last one; index is at most last+1 and above the base.
 func (g *Group) put(index uint64, r ref, e *raftpb.Entry) {
 	g.mu.Lock()

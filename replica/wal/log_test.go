@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,7 +15,6 @@ import (
 
 	"trinas/replica/disk"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
@@ -72,123 +70,6 @@ func bounds(g *Group) string {
 	return fmt.Sprintf("%d-%d", first, last)
 }
 
-// Goal: the log answers as raft's own MemoryStorage does, from the cache, from the disk, and from
-// both at once, before and after a restart.
-func TestGroup_Storage(t *testing.T) {
-	mem := disk.NewMem(1)
-	l := open(t, mem.FS(), Options{SegmentBytes: small, CacheBytes: 8 << 10})
-	g, model := l.Group(7), raft.NewMemoryStorage()
-	rng := rand.New(rand.NewPCG(1, 1))
-	index, term := uint64(0), uint64(1)
-	for range 80 {
-		if rng.IntN(6) == 0 && index > 30 { // a conflicting suffix
-			index -= rng.Uint64N(8)
-			term++
-		}
-		var es []*raftpb.Entry
-		for range 1 + rng.IntN(5) {
-			index++
-			e := entry(index, term, nil)
-			switch rng.IntN(4) {
-			case 0:
-				e.Data = []byte{}
-				e.Type = raftpb.EntryType_EntryConfChangeV2.Enum()
-			case 1:
-				e.Type = raftpb.EntryType_EntryNormal.Enum()
-			default:
-				e.Data = bytes.Repeat([]byte{byte(rng.Uint32())}, rng.IntN(2000))
-			}
-			es = append(es, e)
-		}
-		must(t, do(l, Append{Group: g, Entries: es}))
-		must(t, model.Append(es))
-	}
-	g.Compact(20)
-	must(t, model.Compact(20))
-
-	compare := func(g *Group) {
-		t.Helper()
-		for i := range index + 3 {
-			gotTerm, gotErr := g.Term(i)
-			wantTerm, wantErr := model.Term(i)
-			if gotTerm != wantTerm || gotErr != wantErr {
-				t.Fatalf("term of %d: %d %v, want %d %v", i, gotTerm, gotErr, wantTerm, wantErr)
-			}
-		}
-		for range 300 {
-			lo := 1 + rng.Uint64N(index)
-			hi := lo + 1 + rng.Uint64N(index+1-lo)
-			size := rng.Uint64N(20000)
-			got, gotErr := g.Entries(lo, hi, size)
-			want, wantErr := model.Entries(lo, hi, size)
-			if gotErr != wantErr || len(got) != len(want) {
-				t.Fatalf("entries [%d, %d) up to %d: %d %v, want %d %v", lo, hi, size, len(got), gotErr, len(want), wantErr)
-			}
-			for i := range got {
-				if !proto.Equal(got[i], want[i]) || proto.Size(got[i]) != proto.Size(want[i]) {
-					t.Fatalf("entry %d differs: %v, want %v", lo+uint64(i), got[i], want[i])
-				}
-			}
-		}
-		if got := bounds(g); got != fmt.Sprintf("21-%d", index) {
-			t.Fatal(got)
-		}
-		_, err := g.Entries(index, index+2, 1)
-		want(t, err, raft.ErrUnavailable)
-	}
-	compare(g)
-	if n := l.cached.Load(); n == 0 || n > 8<<10 {
-		t.Fatalf("%d bytes cached", n)
-	}
-	must(t, l.Close())
-	l = open(t, mem.FS(), Options{SegmentBytes: small})
-	compare(l.Group(7))
-	if !slices.Equal(l.Groups(), []uint64{7}) {
-		t.Fatal(l.Groups())
-	}
-}
-
-func TestGroup_HardState(t *testing.T) {
-	mem := disk.NewMem(1)
-	l := open(t, mem.FS(), Options{SegmentBytes: small})
-	g := l.Group(1)
-	if g.HardState() != nil {
-		t.Fatal("a new group has a hard state")
-	}
-	writes := countWrites(mem)
-	set := func(l *Log, term, vote, commit uint64, sync bool) {
-		t.Helper()
-		must(t, do(l, Append{Group: l.Group(1), HardState: hardState{term, vote, commit}.proto(), Sync: sync}))
-		if h := l.Group(1).HardState(); h.GetTerm() != term || h.GetVote() != vote || h.GetCommit() != commit {
-			t.Fatal(h)
-		}
-	}
-	must(t, do(l, Append{Group: g, Entries: entries(1, 9, 1, 10)}))
-	before := writes.Load()
-	set(l, 1, 0, 5, true)
-	set(l, 1, 3, 5, false) // a vote is synced whatever the caller says
-	set(l, 2, 0, 5, false) // and so is a term
-	if n := writes.Load() - before; n != 3 {
-		t.Fatalf("%d writes for three hard states to sync", n)
-	}
-	set(l, 2, 0, 6, false)
-	if n := writes.Load() - before; n != 3 {
-		t.Fatal("the commit index alone was written")
-	}
-	mem.Crash()
-	l.Close()
-	l = open(t, mem.FS(), Options{SegmentBytes: small})
-	if h := l.Group(1).HardState(); h.GetTerm() != 2 || h.GetCommit() != 5 {
-		t.Fatal(h)
-	}
-	set(l, 2, 0, 7, false)
-	must(t, l.Close()) // writes what waits
-	l = open(t, mem.FS(), Options{SegmentBytes: small})
-	if h := l.Group(1).HardState(); h.GetCommit() != 7 {
-		t.Fatal(h)
-	}
-}
-
 func countWrites(mem *disk.Mem) *atomic.Int64 {
 	var n atomic.Int64
 	mem.OnOp(func(op, name string, off, length int64) error {
@@ -198,47 +79,6 @@ func countWrites(mem *disk.Mem) *atomic.Int64 {
 		return nil
 	})
 	return &n
-}
-
-func TestGroup_ResetAndRemove(t *testing.T) {
-	mem := disk.NewMem(1)
-	l := open(t, mem.FS(), Options{SegmentBytes: small})
-	g := l.Group(1)
-	must(t, do(l, Append{Group: g, Entries: entries(1, 9, 1, 100), HardState: hardState{4, 2, 3}.proto()}))
-	must(t, do(l, Append{Group: l.Group(2), Entries: entries(1, 3, 1, 100)}))
-	reset := make(chan error, 1)
-	g.Reset(50, 3, func(err error) { reset <- err })
-	must(t, do(l, Append{Group: g, Entries: entries(51, 52, 4, 100)})) // may share the frame
-	must(t, <-reset)
-	l.Group(2).Remove()
-	l.Group(2).Remove()
-	must(t, do(l, Append{Group: g}))
-	if err := do(l, Append{Group: newGroup(l, 2)}); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		g := l.Group(1)
-		if got := bounds(g); got != "51-52" || !slices.Equal(l.Groups(), []uint64{1}) {
-			t.Fatal(got, l.Groups())
-		}
-		term, err := g.Term(50)
-		if h := g.HardState(); term != 3 || err != nil || h.GetTerm() != 4 || h.GetVote() != 2 || h.GetCommit() != 50 {
-			t.Fatal(term, err, h)
-		}
-		_, err = g.Entries(50, 51, 1)
-		want(t, err, raft.ErrCompacted)
-		if g.Bytes() != 2*(slotBytes+100) {
-			t.Fatal(g.Bytes())
-		}
-		must(t, l.Close())
-		l = open(t, mem.FS(), Options{SegmentBytes: small})
-	}
-	g = l.Group(1)
-	g.Reset(10, 1, nil) // backwards, for a replica that starts again
-	must(t, do(l, Append{Group: g, Entries: entries(11, 12, 5, 10)}))
-	if got := bounds(g); got != "11-12" {
-		t.Fatal(got)
-	}
 }
 
 func TestLog_RefusesHoles(t *testing.T) {
@@ -395,13 +235,47 @@ func TestLog_Recycling(t *testing.T) {
 	}
 	must(t, l.Close())
 
-	l = open(t, mem.FS(), Options{SegmentBytes: 2 * small}) // another size: old ones go by and by
+	l = open(t, mem.FS(), Options{SegmentBytes: 4 * small}) // another size: old ones go by and by
 	busy = l.Group(2)
+	must(t, do(l, Append{Group: busy, Entries: entries(next, next, 4, 2*small)})) // fits no old one
+	next++
 	fill(30)
 	must(t, l.Close())
 	info, err := mem.FS().Stat(segmentName(l.tail))
-	if err != nil || info.SizeBytes != 2*small {
+	if err != nil || info.SizeBytes != 4*small {
 		t.Fatal(info, err)
+	}
+}
+
+// A segment must stay until the base that makes it needless is durable, not only known: Compact
+// may come while a frame is being written that frees segments for another reason.
+func TestLog_CompactDuringWrite(t *testing.T) {
+	mem := disk.NewMem(1)
+	l := open(t, mem.FS(), Options{SegmentBytes: small})
+	for i := range uint64(20) {
+		must(t, do(l, Append{Group: l.Group(1), Entries: entries(i+1, i+1, 1, 20000)}))
+	}
+	writes, early := 0, 0
+	mem.OnOp(func(op, name string, off, n int64) error {
+		if op == "writesync" {
+			if writes++; writes == 1 {
+				l.Group(1).Compact(20)
+			} else {
+				l.mu.Lock()
+				early = max(early, int(l.oldest)-1)
+				l.mu.Unlock()
+			}
+		}
+		return nil
+	})
+	l.Group(2).Reset(1, 1, nil)
+	must(t, do(l, Append{Group: l.Group(2)}))
+	must(t, do(l, Append{Group: l.Group(2)}))
+	if writes != 2 || early > 0 {
+		t.Fatalf("%d writes, %d segments freed before the second was durable", writes, early)
+	}
+	if l.Bytes() > small {
+		t.Fatal("nothing freed in the end")
 	}
 }
 
@@ -484,4 +358,27 @@ func TestLog_Idle(t *testing.T) {
 		mem.OnOp(nil)
 		must(t, l.Close())
 	})
+}
+
+// The real disk: what was appended is there after a restart, from recycled segments too.
+func TestLog_RealDisk(t *testing.T) {
+	d := disk.OS(t.TempDir()).Sub("log")
+	l := open(t, d, Options{SegmentBytes: small, CacheBytes: 1})
+	for i := range uint64(30) {
+		must(t, do(l, Append{Group: l.Group(1), Entries: entries(i+1, i+1, 1, 20000)}))
+		l.Group(1).Compact(i / 2)
+	}
+	must(t, l.Close())
+	must(t, l.Close())
+	l = open(t, d, Options{SegmentBytes: small})
+	got, err := l.Group(1).Entries(16, 31, 1<<40)
+	must(t, err)
+	for i, e := range entries(16, 30, 1, 20000) {
+		if !proto.Equal(e, got[i]) {
+			t.Fatalf("entry %d differs", e.GetIndex())
+		}
+	}
+	if n := l.Bytes(); n > 10*small {
+		t.Fatal(n)
+	}
 }

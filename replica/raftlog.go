@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 )
@@ -23,7 +24,7 @@ func (l raftLogger) Panic(v ...any)              { panic("raft: " + fmt.Sprint(v
 func (l raftLogger) Panicf(f string, v ...any)   { panic("raft: " + fmt.Sprintf(f, v...)) }
 
 func (l raftLogger) debugf(f string, v ...any) {
-	if l.log.Enabled(nil, slog.LevelDebug) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
 		l.log.Debug(fmt.Sprintf(f, v...))
 	}
 }

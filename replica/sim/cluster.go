@@ -54,7 +54,6 @@ func New(t testing.TB, seed uint64, size int) *Cluster {
 	if os.Getenv("SIM_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	var token string
 	for i := range size {
 		m := &machine{disk: disk.NewMem(seed<<8 + uint64(i))}
 		address := fmt.Sprintf("node%d:7370", i+1)
@@ -66,7 +65,9 @@ func New(t testing.TB, seed uint64, size int) *Cluster {
 		name := fmt.Sprintf("node%d", i+1)
 		var err error
 		if i == 0 {
-			token, err = replica.Init(m.opt, "sim", name)
+			_, err = replica.Init(m.opt, "sim", name)
+		} else if token, tokenErr := c.Node(1).NewToken(ctx); tokenErr != nil {
+			err = tokenErr
 		} else {
 			err = replica.Join(ctx, m.opt, name, "node1:7370", token)
 		}
@@ -75,9 +76,6 @@ func New(t testing.TB, seed uint64, size int) *Cluster {
 		}
 		c.nodes = append(c.nodes, m)
 		c.Start(uint64(i + 1))
-		if token, err = c.Node(1).NewToken(ctx); err != nil {
-			t.Fatalf("token: %v", err)
-		}
 	}
 	t.Cleanup(c.Close)
 	time.Sleep(3 * time.Second) // until all are voters of the cluster group

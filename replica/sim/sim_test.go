@@ -29,6 +29,9 @@ func envInt(name string, def int) int {
 //	make sim SEEDS=n FIRST=x
 func TestSim(t *testing.T) {
 	seeds, first := envInt("SEEDS", 12), envInt("FIRST", 1)
+	if testing.Short() {
+		seeds = min(seeds, 3)
+	}
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { simulate(t, uint64(seed)) })

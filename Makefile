@@ -1,0 +1,62 @@
+# trinas: `make` lists what can be made.
+#
+# A target's comment after ## is its line in that list. Packages that targets need are installed by
+# packaging/deps.sh, as root or by sudo, when they are missing.
+
+GO          ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Debian packages by target.
+RACE_PACKAGES  = gcc libc6-dev
+DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
+BENCH_PACKAGES = iproute2 qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind
+
+.DEFAULT_GOAL = help
+.PHONY: help build test lint race sim demo bench deps tidy clean FORCE
+
+help:
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: build/trinas ## the one binary: build/trinas
+
+# The go command knows best what is up to date.
+build/trinas: FORCE
+	$(GO) build -o $@ ./agent
+
+build/demo build/bench: build/%: FORCE
+	$(GO) build -o $@ ./packaging/$*
+
+test: lint ## gofmt, vet, staticcheck and all tests
+	$(GO) test ./...
+
+lint: ## gofmt, vet and staticcheck
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w $$files" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+race: ## all tests with the race detector
+	packaging/deps.sh $(RACE_PACKAGES)
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+SEEDS ?= 100
+FIRST ?= 1
+sim: ## whole clusters in virtual time: SEEDS=n seeds from FIRST=x on
+	SEEDS=$(SEEDS) FIRST=$(FIRST) $(GO) test -count 1 -timeout 60m ./replica/sim -run TestSim
+
+demo: build/trinas build/demo ## three agents keep a disk image alive while their primary is killed
+	packaging/deps.sh $(DEMO_PACKAGES)
+	build/demo -binary build/trinas $(DEMO_FLAGS)
+
+bench: build/trinas build/bench ## speed beside nfs-ganesha's (as root; BENCH_FLAGS=-quick: a short run)
+	packaging/deps.sh $(BENCH_PACKAGES)
+	build/bench -binary build/trinas $(BENCH_FLAGS)
+
+deps: ## install the Debian packages that the targets above need
+	packaging/deps.sh $(sort $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES))
+
+tidy: ## go.mod, go.sum and the form of all Go files
+	$(GO) mod tidy
+	gofmt -w agent nfsgw replica packaging
+
+clean: ## remove what was built
+	rm -rf build

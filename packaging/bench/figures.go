@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+)
+
+// figures is everything that a run has measured.
+type figures struct {
+	Date       string   `json:"date"`
+	Machine    string   `json:"machine"`
+	ImageBytes int64    `json:"image_bytes"`
+	Seconds    float64  `json:"seconds"` // of each run
+	Rounds     int      `json:"rounds"`
+	Rows       []row    `json:"rows"`
+	Memory     []memory `json:"memory"` // of each agent
+}
+
+// row is one pattern: the median runs.
+type row struct {
+	Pattern      string  `json:"pattern"`
+	RequestBytes int     `json:"request_bytes"`
+	Goal         float64 `json:"goal"` // ours over ganesha's, at least
+	Ours         result  `json:"ours"`
+	Ganesha      result  `json:"ganesha"`
+}
+
+// result is one run of one server.
+type result struct {
+	PerSecond     float64 `json:"requests_per_second"`
+	CPUPer1000Ops float64 `json:"cpu_seconds_per_1000_requests"` // all of the server's processes
+}
+
+// memory is what one agent holds resident.
+type memory struct {
+	IdleBytes int64 `json:"idle_bytes"` // with an empty volume
+	PeakBytes int64 `json:"peak_bytes"`
+}
+
+func (r row) ratio() float64 {
+	if r.Ganesha.PerSecond == 0 {
+		return 0
+	}
+	return r.Ours.PerSecond / r.Ganesha.PerSecond
+}
+
+// speed is requests per second for small requests, MB per second for large ones.
+func (r row) speed(perSecond float64) string {
+	if r.RequestBytes >= 1<<20 {
+		return fmt.Sprintf("%.0f MB/s", perSecond*float64(r.RequestBytes)/1e6)
+	}
+	return fmt.Sprintf("%.0f/s", perSecond)
+}
+
+func (f *figures) print(out io.Writer) {
+	fmt.Fprintf(out, "\n%s, %s; image %d MiB, %d x %g s each, medians\n\n",
+		f.Date, f.Machine, f.ImageBytes>>20, f.Rounds, f.Seconds)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "pattern\ttrinas x3\tganesha x1\tratio\tmark\tCPU s/1000\tganesha's\t")
+	for _, r := range f.Rows {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%.1f\t%.3f\t%.3f\t\n", r.Pattern, r.speed(r.Ours.PerSecond),
+			r.speed(r.Ganesha.PerSecond), r.ratio(), r.Goal, r.Ours.CPUPer1000Ops, r.Ganesha.CPUPer1000Ops)
+	}
+	w.Flush()
+	fmt.Fprintln(out)
+	for i, m := range f.Memory {
+		fmt.Fprintf(out, "agent %d: %d MiB resident idle, %d MiB at most\n", i+1, m.IdleBytes>>20, m.PeakBytes>>20)
+	}
+}
+
+// describeMachine: processor, number of them, kernel.
+func describeMachine() string {
+	model := runtime.GOARCH
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	kernel := "?"
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return fmt.Sprintf("%d x %s, Linux %s", runtime.NumCPU(), model, kernel)
+}

@@ -1,0 +1,135 @@
+// Command bench measures what replication costs a guest's disk: qemu-img bench with cache none
+// through one node's gateway against three agents on this machine, and in the same run against
+// nfs-ganesha that exports a plain folder of the same disk. Both do real syncs.
+//
+// It must never compare runs of different conditions: both servers stay up, turns alternate, the
+// median counts.
+//
+// Floor 6: imports packaging/lab.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+
+	"trinas/packaging/lab"
+)
+
+const (
+	volume    = "bench"
+	imageName = "disk.img"
+)
+
+// settings is what the flags say.
+type settings struct {
+	binary     string
+	dir        string
+	jsonFile   string
+	imageBytes int64
+	seconds    float64        // of each run
+	rounds     int            // of which the median counts
+	pattern    *regexp.Regexp // the patterns to run
+}
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	var s settings
+	flag.StringVar(&s.binary, "binary", "build/trinas", "the trinas program")
+	flag.StringVar(&s.dir, "dir", "", "where data go: a folder on the disk to measure (default /var/tmp)")
+	flag.StringVar(&s.jsonFile, "json", "", "write the figures to this file, too")
+	flag.Float64Var(&s.seconds, "seconds", 4, "length of each run")
+	flag.IntVar(&s.rounds, "rounds", 3, "runs of each pattern and server, of which the median counts")
+	only := flag.String("pattern", "", "run only the patterns whose name matches this regular expression")
+	mib := flag.Int64("image", 1024, "size of the image in MiB")
+	quick := flag.Bool("quick", false, "one round of 1 s each on 256 MiB: to see that it works")
+	flag.Parse()
+	if *quick {
+		s.seconds, s.rounds, *mib = 1, 1, 256
+	}
+	s.imageBytes = *mib << 20
+	var err error
+	if s.pattern, err = regexp.Compile(*only); err != nil {
+		return fail(fmt.Errorf("-pattern: %w", err))
+	}
+	if err := s.check(); err != nil {
+		return fail(err)
+	}
+	// Ganesha opens files by handle, which no user namespace allows (open_by_handle_at(2)).
+	if os.Geteuid() != 0 {
+		return fail(errors.New("make bench needs root: nfs-ganesha's VFS does"))
+	}
+	if _, _, err := lab.Private(); err != nil {
+		return fail(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	figures, err := measure(ctx, s)
+	if err != nil {
+		return fail(err)
+	}
+	figures.print(os.Stdout)
+	if s.jsonFile != "" {
+		b, err := json.MarshalIndent(figures, "", "  ")
+		if err == nil {
+			err = os.WriteFile(s.jsonFile, append(b, '\n'), 0o644)
+		}
+		if err != nil {
+			return fail(fmt.Errorf("write figures: %w", err))
+		}
+	}
+	return 0
+}
+
+func (s settings) check() error {
+	switch {
+	case s.imageBytes < 64<<20:
+		return errors.New("-image: at least 64 MiB")
+	case s.seconds < 0.1 || s.seconds > 600:
+		return errors.New("-seconds: between 0.1 and 600")
+	case s.rounds < 1 || s.rounds > 100:
+		return errors.New("-rounds: between 1 and 100")
+	}
+	return lab.Need("ip", "qemu-img", "ganesha.nfsd", "rpcbind", "mount")
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	return 1
+}
+
+// measure starts both servers, runs every pattern and stops them. On failure the folder stays.
+func measure(ctx context.Context, s settings) (figures *figures, err error) {
+	l, err := lab.Open(ctx, lab.Options{Binary: s.binary, Dir: s.dir, Nodes: 3})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err = errors.Join(err, l.Close()); err != nil {
+			err = fmt.Errorf("%w\nlogs are in %s", err, l.Dir)
+			return
+		}
+		err = l.Remove()
+	}()
+	ours, err := startCluster(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	peer, err := startGanesha(ctx, filepath.Join(l.Dir, "ganesha"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, peer.close()) }()
+
+	b := &bench{settings: s, ours: ours, peer: peer, scratch: l.Dir, started: time.Now()}
+	return b.run(ctx)
+}

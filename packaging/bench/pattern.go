@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"trinas/packaging/lab"
+)
+
+// pattern is one kind of load. Sizes are bytes.
+type pattern struct {
+	name  string
+	size  int // of a request
+	depth int // requests under way
+	write bool
+	flush int // requests between two flushes; 0: none
+	step  int // from one request's offset to the next's, round the image
+	goal  float64
+}
+
+// Steps are odd multiples of the request's size, so that they visit every block of an image whose
+// size is a power of two before they come back to one: the nearest that qemu-img bench has to
+// random offsets.
+const (
+	smallStep = 4096 * 81001
+	largeStep = 1 << 20 * 37
+)
+
+// patterns are the ones that users' marks are set for: writes at 0.3 of ganesha, reads at 0.6.
+func patterns() []pattern {
+	return []pattern{
+		{"4 KiB write, depth 1, flush each", 4096, 1, true, 1, smallStep, 0.3},
+		{"4 KiB write, depth 16, flush every 16", 4096, 16, true, 16, smallStep, 0.3},
+		{"4 KiB read, depth 1", 4096, 1, false, 0, smallStep, 0.6},
+		{"4 KiB read, depth 16", 4096, 16, false, 0, smallStep, 0.6},
+		{"1 MiB write, depth 4", 1 << 20, 4, true, 0, largeStep, 0.3},
+		{"1 MiB read, depth 4", 1 << 20, 4, false, 0, largeStep, 0.6},
+	}
+}
+
+// bench runs the patterns against both servers.
+type bench struct {
+	settings
+	ours    *server
+	peer    *ganesha
+	scratch string // a folder
+	started time.Time
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(b.started).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func (b *bench) run(ctx context.Context) (*figures, error) {
+	f := &figures{Date: time.Now().Format(time.DateOnly), Machine: describeMachine(),
+		ImageBytes: b.imageBytes, Seconds: b.seconds, Rounds: b.rounds}
+	pids := b.ours.pids()
+	f.Memory = make([]memory, len(pids))
+	for i, pid := range pids {
+		now, _, err := lab.Memory(pid)
+		if err != nil {
+			return nil, err
+		}
+		f.Memory[i].IdleBytes = now
+	}
+	for _, s := range []*server{b.ours, b.peer.server} {
+		b.say("%s: fill an image of %d MiB", s.name, b.imageBytes>>20)
+		if err := s.create(ctx, b.imageBytes); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range patterns() {
+		if !b.pattern.MatchString(p.name) {
+			continue
+		}
+		row, err := b.compare(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		f.Rows = append(f.Rows, row)
+	}
+	for _, s := range []*server{b.ours, b.peer.server} {
+		b.say("%s: read the image back", s.name)
+		if err := s.verify(ctx, filepath.Join(b.scratch, s.name+".img"), b.imageBytes); err != nil {
+			return nil, err
+		}
+	}
+	for i, pid := range pids {
+		_, peak, err := lab.Memory(pid)
+		if err != nil {
+			return nil, err
+		}
+		f.Memory[i].PeakBytes = peak
+	}
+	return f, nil
+}
+
+// compare lets both servers take turns on one pattern.
+func (b *bench) compare(ctx context.Context, p pattern) (row, error) {
+	servers := [2]*server{b.ours, b.peer.server}
+	var counts [2]int
+	for i, s := range servers { // warm up, and find out how many requests fill the time
+		rate, err := b.estimate(ctx, s, p)
+		if err != nil {
+			return row{}, err
+		}
+		counts[i] = max(p.depth*4, int(rate*b.seconds))
+	}
+	var runs [2][]result
+	for range b.rounds {
+		for i, s := range servers {
+			r, err := once(ctx, s, p, counts[i])
+			if err != nil {
+				return row{}, err
+			}
+			runs[i] = append(runs[i], r)
+			b.say("%-38s %-8s %9.0f/s", p.name, s.name, r.PerSecond)
+		}
+	}
+	return row{Pattern: p.name, RequestBytes: p.size, Goal: p.goal,
+		Ours: median(runs[0]), Ganesha: median(runs[1])}, nil
+}
+
+// estimate returns requests per second, from a run of a third of the time at least.
+func (b *bench) estimate(ctx context.Context, s *server, p pattern) (float64, error) {
+	for count := p.depth * 16; ; count *= 4 {
+		took, err := s.bench(ctx, p, count)
+		if err != nil {
+			return 0, err
+		}
+		if took.Seconds() > b.seconds/3 || count > 1<<24 {
+			return float64(count) / took.Seconds(), nil
+		}
+	}
+}
+
+// once makes one run, after everything that earlier ones have left unwritten is on the disk: the
+// other server must not pay for it. A run whose bytes did not all go over the wire is an error: QEMU
+// takes a short READ for zeros, and a server that answers with nothing would look fast.
+func once(ctx context.Context, s *server, p pattern, count int) (result, error) {
+	unix.Sync()
+	cpuBefore, err := s.processorTime()
+	if err != nil {
+		return result{}, err
+	}
+	wireBefore, err := s.host.LoopbackBytes(ctx)
+	if err != nil {
+		return result{}, err
+	}
+	took, err := s.bench(ctx, p, count)
+	if err != nil {
+		return result{}, err
+	}
+	wireAfter, err := s.host.LoopbackBytes(ctx)
+	if err != nil {
+		return result{}, err
+	}
+	cpuAfter, err := s.processorTime()
+	if err != nil {
+		return result{}, err
+	}
+	if moved, want := wireAfter-wireBefore, int64(count)*int64(p.size); moved < want {
+		return result{}, fmt.Errorf("%s: %d requests of %d bytes moved %d bytes only, not %d",
+			s.name, count, p.size, moved, want)
+	}
+	return result{
+		PerSecond:     float64(count) / took.Seconds(),
+		CPUPer1000Ops: (cpuAfter - cpuBefore).Seconds() * 1000 / float64(count),
+	}, nil
+}
+
+// median is the run with the middle speed; of an even number the slower of the two.
+func median(runs []result) result {
+	sorted := slices.SortedFunc(slices.Values(runs), func(a, b result) int {
+		switch {
+		case a.PerSecond < b.PerSecond:
+			return -1
+		case a.PerSecond > b.PerSecond:
+			return 1
+		}
+		return 0
+	})
+	return sorted[(len(sorted)-1)/2]
+}

@@ -1,0 +1,242 @@
+package guest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Where Debian's package user-mode-linux has its kernel and the kernel's modules.
+const (
+	kernel     = "/usr/bin/linux.uml"
+	modulesDir = "/usr/lib/uml/modules"
+)
+
+// maxLineBytes bounds a line of the guest's output; what is longer is cut into several.
+const maxLineBytes = 64 << 10
+
+// Machine is a guest that can be run once.
+type Machine struct {
+	Dir     string   // where its files go; made by Run. Dir/share is the guest's ShareDir
+	Init    string   // the program of folder init, built without cgo
+	Prefix  []string // what the kernel is run by: ip netns exec NAME
+	Tap     string   // the tap device, in the namespace that Prefix enters (made with vnet_hdr)
+	Address string   // of the guest, with its prefix length
+
+	Memory  string        // "512M"
+	Modules []string      // kernel modules, by name; what they need comes along
+	Args    []string      // the program to run in ShareDir
+	Env     []string      // NAME=value, for the program
+	Limit   time.Duration // after it the guest is killed
+
+	Line func(string) // gets each line of output, without its end; called by one goroutine
+}
+
+// Share is the folder that the guest has as ShareDir.
+func (m *Machine) Share() string { return filepath.Join(m.Dir, "share") }
+
+// Console is the file that the guest kernel's log goes to.
+func (m *Machine) Console() string { return filepath.Join(m.Dir, "console.log") }
+
+// Run boots the guest, runs the program and returns its exit status. The error is for a guest that
+// did not come so far, or not within Limit; it holds the end of the kernel's log.
+func (m *Machine) Run(ctx context.Context) (status int, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.Limit, fmt.Errorf("not done within %v", m.Limit))
+	defer cancel()
+	if err := os.MkdirAll(m.Share(), 0o755); err != nil {
+		return 0, fmt.Errorf("guest: %w", err)
+	}
+	initrd := filepath.Join(m.Dir, "initrd.img")
+	b, err := m.initramfs()
+	if err == nil {
+		err = os.WriteFile(initrd, b, 0o644)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("guest: make its initramfs: %w", err)
+	}
+	if status, err = m.boot(ctx, initrd); err != nil {
+		err = errors.Join(err, context.Cause(ctx))
+		return 0, fmt.Errorf("guest: %w; the end of its kernel's log (%s):\n%s", err, m.Console(), m.logEnd())
+	}
+	return status, nil
+}
+
+// boot runs the kernel until init has said how the program ended, and then ends the kernel: all
+// that was written is on the host's side by then.
+func (m *Machine) boot(ctx context.Context, initrd string) (int, error) {
+	console, err := os.Create(m.Console())
+	if err != nil {
+		return 0, err
+	}
+	defer console.Close()
+	out, serial, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer out.Close()
+	defer serial.Close()
+
+	// In a process namespace of its own, whose end is the end of all of the kernel's processes. Its
+	// first process is a shell: a kernel that panics aborts itself, which a first process cannot.
+	args := append(slices.Clone(m.Prefix),
+		"unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", `"$@"; exit $?`, "sh",
+		kernel, "mem="+m.Memory, "initrd="+initrd, "uml_dir="+filepath.Join(m.Dir, "uml"), "umid=guest",
+		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=null,fd:3", "quiet", "loglevel=5", "printk.time=1",
+		fmt.Sprintf("vec0:transport=tap,ifname=%s,depth=128,gro=1,mac=52:54:00:%02x:%02x:%02x",
+			m.Tap, rand.N(256), rand.N(256), rand.N(256)))
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = console, console, []*os.File{serial} // serial is its fd 3
+	cmd.Env = append(os.Environ(), "HOME="+m.Dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("start its kernel: %w", err)
+	}
+	serial.Close()
+	status, err := m.follow(out)
+	end()
+	if waitErr := cmd.Wait(); err != nil {
+		return 0, errors.Join(err, waitErr)
+	}
+	return status, nil
+}
+
+// follow hands out lines until the last one, which holds the status.
+func (m *Machine) follow(out io.Reader) (int, error) {
+	in := bufio.NewReaderSize(out, maxLineBytes)
+	for {
+		b, err := in.ReadSlice('\n')
+		line := strings.TrimSuffix(string(b), "\n")
+		// The mark may follow output that does not end in a line feed.
+		if text, status, found := strings.Cut(line, endMark); found {
+			if text != "" {
+				m.Line(text)
+			}
+			return strconv.Atoi(status)
+		}
+		if line != "" || err == nil {
+			m.Line(line)
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return 0, errors.New("it ended before its program did")
+		}
+	}
+}
+
+// hostDirs are the folders of the host that the guest sees, read-only.
+var hostDirs = [...]string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var"}
+
+func (m *Machine) initramfs() ([]byte, error) {
+	init, err := os.ReadFile(m.Init)
+	if err != nil {
+		return nil, err
+	}
+	var a archive
+	a.dir("dev")
+	a.device("dev/console", 5, 1)
+	a.device("dev/null", 1, 3)
+	boot := boot{
+		Address: m.Address, Args: m.Args, Limit: m.Limit,
+		Env: append([]string{
+			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"HOME=/root", "TERM=dumb", "LANG=C.UTF-8",
+		}, m.Env...),
+		Mounts: []mount{
+			{Type: "proc", Source: "proc", Target: "/proc"},
+			{Type: "sysfs", Source: "sys", Target: "/sys"},
+			{Type: "devtmpfs", Source: "dev", Target: "/dev"},
+			{Type: "devpts", Source: "pts", Target: "/dev/pts", Data: "mode=620,ptmxmode=666"},
+			{Type: "tmpfs", Source: "shm", Target: "/dev/shm", Data: "mode=1777"},
+			{Type: "hostfs", Source: "share", Target: ShareDir, Data: m.Share()},
+		},
+	}
+	for _, name := range hostDirs {
+		path := "/" + name
+		info, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
+			return nil, err
+		case info.Mode()&os.ModeSymlink != 0: // /bin -> usr/bin
+			to, err := os.Readlink(path)
+			if err != nil {
+				return nil, err
+			}
+			a.link(name, to)
+		default:
+			boot.Mounts = append(boot.Mounts, mount{Type: "hostfs", Source: name, Target: path, Data: path, ReadOnly: true})
+		}
+	}
+	// The root is the initramfs, whose kind of file system cannot be exported or swapped: what
+	// programs write goes to a tmpfs of its own.
+	for _, dir := range []string{"/tmp", "/var/tmp", "/run"} {
+		boot.Mounts = append(boot.Mounts, mount{Type: "tmpfs", Source: "tmp", Target: dir, Data: "mode=1777"})
+	}
+	for _, dir := range []string{"mnt", "root"} {
+		a.dir(dir)
+	}
+	if boot.Modules, err = modules(m.Modules); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(boot)
+	if err != nil {
+		return nil, err
+	}
+	a.file("init", init)
+	a.file(strings.TrimPrefix(bootFile, "/"), b)
+	return a.finish(), nil
+}
+
+// modules returns the files of kernel modules and of all they need, in the order to load them.
+func modules(names []string) ([]string, error) {
+	found, err := filepath.Glob(filepath.Join(modulesDir, "*", "modules.dep"))
+	if err != nil || len(found) != 1 {
+		return nil, fmt.Errorf("one kernel's modules expected in %s, there are %d: run make deps", modulesDir, len(found))
+	}
+	b, err := os.ReadFile(found[0])
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, name := range names {
+		var needs []string
+		for line := range strings.Lines(string(b)) { // kernel/fs/nfs/nfsv3.ko: kernel/fs/nfs/nfs.ko ...
+			file, others, ok := strings.Cut(strings.TrimSpace(line), ":")
+			if ok && filepath.Base(file) == name+".ko" {
+				needs = append([]string{file}, strings.Fields(others)...)
+			}
+		}
+		if needs == nil {
+			return nil, fmt.Errorf("no kernel module %s in %s", name, modulesDir)
+		}
+		// A module stands before those that it needs.
+		for _, file := range slices.Backward(needs) {
+			if path := filepath.Join(filepath.Dir(found[0]), file); !slices.Contains(files, path) {
+				files = append(files, path)
+			}
+		}
+	}
+	return files, nil
+}
+
+// logEnd is the end of the kernel's log.
+func (m *Machine) logEnd() string {
+	b, err := os.ReadFile(m.Console())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-6000):])
+}

@@ -1,0 +1,72 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// network joins hosts by a bridge. The bridge has a namespace of its own, so that nothing appears
+// in the machine's network and none of its firewall rules apply.
+//
+//	trinas-PID-n1: lo, eth0 10.77.0.1 --+
+//	trinas-PID-n2: lo, eth0 10.77.0.2 --+-- trinas-PID-switch: br0
+//	trinas-PID-n3: lo, eth0 10.77.0.3 --+
+type network struct {
+	hub   *Host
+	hosts []*Host // in the order of their names
+}
+
+// hostAddress is the address of the network's host number i, from 0.
+func hostAddress(i int) string { return fmt.Sprintf("10.77.0.%d", i+1) }
+
+func openNetwork(ctx context.Context, names []string) (*network, error) {
+	removeStale()
+	hub, err := OpenHost(ctx, "switch")
+	if err != nil {
+		return nil, err
+	}
+	w := &network{hub: hub}
+	if err := w.connect(ctx, names); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+func (w *network) connect(ctx context.Context, names []string) error {
+	if err := runAll(ctx,
+		"ip -n "+w.hub.NS+" link add br0 type bridge",
+		"ip -n "+w.hub.NS+" link set br0 up",
+	); err != nil {
+		return err
+	}
+	for i, name := range names {
+		host, err := OpenHost(ctx, name)
+		if err != nil {
+			return err
+		}
+		w.hosts = append(w.hosts, host)
+		port := fmt.Sprintf("port%d", i+1)
+		if err := runAll(ctx,
+			"ip -n "+host.NS+" link add eth0 type veth peer name "+port+" netns "+w.hub.NS,
+			"ip -n "+w.hub.NS+" link set dev "+port+" master br0 up",
+			"ip -n "+host.NS+" addr add "+hostAddress(i)+"/24 dev eth0",
+			"ip -n "+host.NS+" link set eth0 up",
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close removes all hosts. May be called twice.
+func (w *network) close() error {
+	var errs []error
+	for _, host := range append(w.hosts, w.hub) {
+		if host != nil {
+			errs = append(errs, host.Close())
+		}
+	}
+	w.hosts, w.hub = nil, nil
+	return errors.Join(errs...)
+}

@@ -10,7 +10,7 @@ import (
 	"trinas/replica/volume"
 )
 
-// applyQueue holds committed entries between Raft and the applier. Raft bounds it
+// applyQueue holds committed entries, and snapshots, between Raft and the applier. Raft bounds it
 // (maxApplyBytes): it hands out no more before these are applied.
 type applyQueue struct {
 	mu     sync.Mutex
@@ -58,6 +58,13 @@ func (g *group) applyLoop() {
 			return
 		}
 		for _, m := range ms {
+			if m.GetSnapshot() != nil {
+				if err := g.restore(m); err != nil {
+					g.fail(err)
+					return
+				}
+				continue
+			}
 			for _, e := range m.GetEntries() {
 				if err := g.applyEntry(e); err != nil {
 					g.fail(err)
@@ -118,7 +125,7 @@ func (g *group) applyConf(e *raftpb.Entry) error {
 			return fmt.Errorf("encode the configuration: %w", err)
 		}
 		return g.sm.ApplyConf(e.GetIndex(), e.GetTerm(), conf)
-	case <-g.ending:
+	case <-g.ctx.Done():
 		return ErrClosed
 	}
 }
@@ -126,10 +133,8 @@ func (g *group) applyConf(e *raftpb.Entry) error {
 // fail takes this replica out of service: the disk under it does not do what it must. The group
 // goes on without it.
 func (g *group) fail(err error) {
-	select {
-	case <-g.ending:
+	if g.ctx.Err() != nil {
 		return
-	default:
 	}
 	g.failure.CompareAndSwap(nil, &err)
 	g.log.Error("replica has failed and leaves service", "event", "replica-failed", "err", err,

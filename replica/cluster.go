@@ -167,6 +167,12 @@ func (m *clusterMachine) ApplyConf(index, term uint64, conf []byte) error {
 	return nil
 }
 
+func (m *clusterMachine) Position() (index, term uint64, conf []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.index, m.term, m.conf
+}
+
 func (m *clusterMachine) Close() error { return nil }
 
 func (m *clusterMachine) Snapshot() (data []byte, index, term uint64, conf []byte) {

@@ -18,12 +18,16 @@ import (
 //	status   | kind 1 |                             ->  JSON, []VolumeStatus of what the node leads
 //	transfer | kind 1 | group 8 | to 8 |            ->  empty
 //	index    | kind 1 | group 8 |                   ->  | status 1 | primary 8 | index 8 |
+//	image    | kind 1 | group 8 | least 8 | index 8 | offset 8 |  ->  | index 8 | length 8 | chunk ... |
+//	object   | kind 1 | group 8 | file 8 | offset 8 | length 4 |  ->  bytes
 const (
 	callDo       = 1
 	callPropose  = 2
 	callStatus   = 3
 	callTransfer = 4
 	callIndex    = 5
+	callImage    = 6
+	callObject   = 7
 
 	callHeadBytes   = 9
 	answerHeadBytes = 9
@@ -153,6 +157,8 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 		return nil, errors.New("empty call")
 	}
 	switch req[0] {
+	case callImage, callObject:
+		return n.answerResync(req, reply)
 	case callDo, callPropose, callTransfer, callIndex:
 		if len(req) < callHeadBytes {
 			return nil, errors.New("call is too short")
@@ -178,6 +184,22 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 		return reply, g.handOver(ctx, binary.LittleEndian.Uint64(req[callHeadBytes:]))
 	}
 	return nil, fmt.Errorf("unknown call %d: the sender runs a newer version; upgrade this node", req[0])
+}
+
+// answerResync serves a replica that fell behind.
+func (n *Node) answerResync(req, reply []byte) ([]byte, error) {
+	word := binary.LittleEndian.Uint64
+	if len(req) != 33 && req[0] == callImage || len(req) != 29 && req[0] == callObject {
+		return nil, errors.New("call has the wrong length")
+	}
+	g := n.group(word(req[1:]))
+	if g == nil || g.vol == nil {
+		return nil, ErrNoVolume
+	}
+	if req[0] == callImage {
+		return g.answerImage(word(req[9:]), word(req[17:]), word(req[25:]), reply)
+	}
+	return g.answerObject(volume.FileID(word(req[9:])), word(req[17:]), binary.LittleEndian.Uint32(req[25:]), reply)
 }
 
 func appendHead(reply []byte, status byte, primary uint64) []byte {

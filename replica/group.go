@@ -24,6 +24,7 @@ type machine interface {
 	Applied() (index, term uint64)
 	Conf() []byte                                    // the group's raftpb.ConfState as of Applied, marshalled
 	ApplyConf(index, term uint64, conf []byte) error // as Apply, of an entry that changed Conf
+	Position() (index, term uint64, conf []byte)     // Applied and Conf in one look
 	Checkpoint(ctx context.Context) (index uint64, err error)
 	Close() error
 }
@@ -68,29 +69,34 @@ type group struct {
 	closed  bool
 
 	// Owned by the baton holder.
-	raft      *raft.RawNode
-	spare     []event
-	batch     []*proposal // proposals of this round, to be stepped as one
-	accepted  []*proposal // stepped; their entries are in the next Ready
-	term      uint64
-	vote      uint64
-	outbox    map[uint64][]transport.Message
-	commits   map[uint64]*raftpb.Message // append messages that only carry a commit index, held back until the next tick or a real one
-	lease     leaseKeeper
-	reads     readQueue
-	eager     bool   // campaign at every tick until there is a leader
-	gone      uint64 // the leader whose process is probably gone, until forget
-	freeBytes map[uint64]uint64
-	held      map[uint64]*raftpb.Message // votes that wait for the end of a promise
+	raft       *raft.RawNode
+	spare      []event
+	batch      []*proposal // proposals of this round, to be stepped as one
+	accepted   []*proposal // stepped; their entries are in the next Ready
+	term       uint64
+	vote       uint64
+	outbox     map[uint64][]transport.Message
+	commits    map[uint64]*raftpb.Message // append messages that only carry a commit index, held back until the next tick or a real one
+	lease      leaseKeeper
+	reads      readQueue
+	installing bool // a snapshot is: what Raft wants appended waits in deferred
+	deferred   []*raftpb.Message
+	eager      bool   // campaign at every tick until there is a leader
+	gone       uint64 // the leader whose process is probably gone, until forget
+	freeBytes  map[uint64]uint64
+	held       map[uint64]*raftpb.Message // votes that wait for the end of a promise
 
 	view         atomic.Pointer[view]
 	table        proposals
 	applied      waterline
 	queue        applyQueue
 	leastFree    atomic.Uint64 // bytes that every in-sync replica can still take
+	images       imageSource
+	resync       resyncState
 	failure      atomic.Pointer[error]
-	checkpointed atomic.Uint64 // index of the newest checkpoint made since the start
-	ending       chan struct{} // closed when the group closes
+	checkpointed atomic.Uint64   // index of the newest checkpoint made since the start
+	ctx          context.Context // ends when the group closes
+	end          context.CancelFunc
 	stopped      sync.WaitGroup
 }
 
@@ -120,7 +126,7 @@ type event struct {
 func openGroup(id uint64, name string, self uint64, opt Options, net Network, log *wal.Log,
 	sm machine, owner owner) (*group, error) {
 	g := &group{
-		id: id, name: name, self: self, opt: opt, net: net, sm: sm, wal: log, owner: owner, ending: make(chan struct{}),
+		id: id, name: name, self: self, opt: opt, net: net, sm: sm, wal: log, owner: owner,
 		log:       opt.Log.With("group", name),
 		outbox:    map[uint64][]transport.Message{},
 		commits:   map[uint64]*raftpb.Message{},
@@ -132,6 +138,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 	g.queue.init()
 	g.reads.init()
 	g.leastFree.Store(^uint64(0))
+	g.ctx, g.end = context.WithCancel(context.Background())
 	g.vol, _ = sm.(*volume.Volume)
 	index, term := sm.Applied()
 	g.applied.set(index)
@@ -193,7 +200,7 @@ func (g *group) close() error {
 		g.reads.abandon()
 		old.end()
 		g.view.Load().end()
-		close(g.ending)
+		g.end()
 		close(last)
 	}, closing: last})
 	<-last
@@ -380,6 +387,7 @@ func (g *group) handOut() {
 		if len(ms) > 0 {
 			if g.net.Send(to, ms) {
 				g.raft.ReportUnreachable(to)
+				g.raft.ReportSnapshot(to, raft.SnapshotFailure)
 			}
 			clear(ms)
 			g.outbox[to] = ms[:0]
@@ -390,6 +398,10 @@ func (g *group) handOut() {
 // append queues entries and hard state to the node's log. Raft's answers go out once they are
 // durable: to peers straight from the log's goroutine, to ourselves as events.
 func (g *group) append(m *raftpb.Message) {
+	if g.installing {
+		g.deferred = append(g.deferred, m)
+		return
+	}
 	a := wal.Append{Group: g.store.Group, Entries: m.GetEntries()}
 	if m.Term != nil || m.Vote != nil || m.Commit != nil {
 		a.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}

@@ -7,7 +7,10 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
+
+	"trinas/replica/volume"
 )
 
 // maintainEvery is how often a node looks after its log, its space and the cluster's membership.
@@ -54,14 +57,15 @@ func (n *Node) checkpointGroup(ctx context.Context, g *group, last map[uint64]ti
 	switch {
 	case err == nil:
 		g.checkpointed.Store(index)
-	case !errors.Is(err, context.Canceled):
+	case !errors.Is(err, context.Canceled) && !errors.Is(err, volume.ErrBusy):
 		g.fail(err)
 	}
 }
 
 // shrinkLog keeps the log below its limit. Entries are kept beyond their checkpoint for replicas
 // that lag, until the log has half its limit; then the groups that hold the oldest segment drop
-// what their checkpoints cover, after a new checkpoint where that is too old.
+// what their checkpoints cover, after a new checkpoint where that is too old. While a replica is
+// being brought up to date they wait until the log has its limit.
 func (n *Node) shrinkLog(ctx context.Context, last map[uint64]time.Time) {
 	if n.wal.Bytes() <= n.opt.LogBytes/2 {
 		return
@@ -71,12 +75,28 @@ func (n *Node) shrinkLog(ctx context.Context, last map[uint64]time.Time) {
 		if g == nil {
 			continue // its replica is out of service: the log stays until it is mended or removed
 		}
+		if n.wal.Bytes() <= n.opt.LogBytes && g.feeds() {
+			continue
+		}
 		if first, err := g.store.FirstIndex(); err == nil && g.checkpointed.Load() >= first {
 			g.store.Compact(g.checkpointed.Load())
 			continue
 		}
 		n.checkpointGroup(ctx, g, last)
 	}
+}
+
+// feeds reports whether this member leads and a replica is being brought up to date, which will
+// need the log from its snapshot on.
+func (g *group) feeds() (yes bool) {
+	if g.view.Load().leader != g.self {
+		return false
+	}
+	st, _ := g.raftStatus()
+	for _, pr := range st.Progress {
+		yes = yes || pr.State == tracker.StateSnapshot
+	}
+	return yes
 }
 
 // admitMembers is the cluster leader's duty: nodes that were admitted become learners of the

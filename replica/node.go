@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/raft/v3"
+
 	"trinas/replica/transport"
 	"trinas/replica/volume"
 	"trinas/replica/wal"
@@ -307,11 +309,12 @@ func (n *Node) PeerUp(node uint64) {
 // probably gone (transport.Handler).
 func (n *Node) PeerDown(node uint64, refused bool) {
 	n.log.Warn("connection lost", "event", "peer-down", "peer", n.nameOf(node), "refused", refused)
-	if !refused {
-		return
-	}
 	for _, g := range n.snapshotGroups() {
-		g.leaderGone(node)
+		// A snapshot that was on its way may be lost: Raft would wait for its end.
+		g.post(event{call: func() { g.raft.ReportSnapshot(node, raft.SnapshotFailure) }})
+		if refused {
+			g.leaderGone(node)
+		}
 	}
 }
 

@@ -54,11 +54,12 @@ type Options struct {
 	Listen    string  // host:port for the other nodes
 	Advertise string  // host:port told to the other nodes
 
-	LogBytes           int64         // most bytes of log kept for replicas that lag; default 2 GiB
-	SegmentBytes       int64         // default 64 MiB
-	LogCacheBytes      int64         // default 32 MiB
-	CheckpointInterval time.Duration // default 60 s
-	ReserveBytes       uint64        // free space below which writes get ENOSPC; default 256 MiB
+	LogBytes             int64         // most bytes of log kept for replicas that lag; default 2 GiB
+	SegmentBytes         int64         // default 64 MiB
+	LogCacheBytes        int64         // default 32 MiB
+	CheckpointInterval   time.Duration // default 60 s
+	ResyncBytesPerSecond int64         // most that a replica which fell behind fetches; 0: no bound
+	ReserveBytes         uint64        // free space below which writes get ENOSPC; default 256 MiB
 
 	Heartbeat time.Duration // default 100 ms
 	Election  time.Duration // default 1 s: silence after which a secondary campaigns, at the earliest

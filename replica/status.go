@@ -80,6 +80,14 @@ type ReplicaStatus struct {
 	Applied    uint64       `json:"applied"` // known for this node's own and the primary's
 	LagEntries uint64       `json:"lag_entries"`
 	Reason     string       `json:"reason,omitempty"` // of Failed
+
+	Resync *ResyncStatus `json:"resync,omitempty"` // of SyncTarget, while data is copied
+}
+
+// report is what a node tells another of its part (callStatus).
+type report struct {
+	Leads   []VolumeStatus             `json:"leads"`
+	Resyncs map[volume.ID]ResyncStatus `json:"resyncs"` // of its own replicas
 }
 
 // statusWait bounds how long Status waits for the other nodes.
@@ -139,7 +147,9 @@ func (n *Node) askStatus(ctx context.Context) []VolumeStatus {
 	ctx, cancel := context.WithTimeout(ctx, statusWait)
 	defer cancel()
 	var mu sync.Mutex
-	all := n.ownStatus()
+	own := n.ownReport()
+	all := own.Leads
+	resyncs := map[string]map[volume.ID]ResyncStatus{n.identity.Name: own.Resyncs} // by node
 	var asking sync.WaitGroup
 	for id := range n.peers() {
 		if !n.net.Connected(id) {
@@ -150,15 +160,16 @@ func (n *Node) askStatus(ctx context.Context) []VolumeStatus {
 			if err != nil {
 				return // it shows as not connected, or its volumes' primaries as unknown
 			}
-			var vs []VolumeStatus
-			if json.Unmarshal(raw, &vs) != nil {
+			var r report
+			if json.Unmarshal(raw, &r) != nil {
 				return
 			}
-			for i := range vs {
-				vs[i].primary = id
+			for i := range r.Leads {
+				r.Leads[i].primary = id
 			}
 			mu.Lock()
-			all = append(all, vs...)
+			all = append(all, r.Leads...)
+			resyncs[n.nameOf(id)] = r.Resyncs
 			mu.Unlock()
 		})
 	}
@@ -170,22 +181,33 @@ func (n *Node) askStatus(ctx context.Context) []VolumeStatus {
 		}
 		return int(b.Term) - int(a.Term)
 	})
-	return slices.CompactFunc(all, func(a, b VolumeStatus) bool { return a.ID == b.ID })
+	all = slices.CompactFunc(all, func(a, b VolumeStatus) bool { return a.ID == b.ID })
+	for _, v := range all {
+		for i := range v.Replicas {
+			if r, ok := resyncs[v.Replicas[i].Node][v.ID]; ok && v.Replicas[i].State == SyncTarget {
+				v.Replicas[i].Resync = &r
+			}
+		}
+	}
+	return all
 }
 
 func (n *Node) answerStatus(reply []byte) ([]byte, error) {
-	raw, err := json.Marshal(n.ownStatus())
+	raw, err := json.Marshal(n.ownReport())
 	if err != nil {
 		return nil, fmt.Errorf("encode the status: %w", err)
 	}
 	return append(reply, raw...), nil
 }
 
-// ownStatus describes the volumes whose primary this node is.
-func (n *Node) ownStatus() []VolumeStatus {
+// ownReport describes the volumes whose primary this node is, and its replicas' resyncs.
+func (n *Node) ownReport() report {
 	s := n.cluster.view()
-	out := []VolumeStatus{}
+	out := report{Leads: []VolumeStatus{}, Resyncs: map[volume.ID]ResyncStatus{}}
 	for _, g := range n.snapshotGroups() {
+		if r := g.resync.current(); r != nil {
+			out.Resyncs[volume.ID(g.id)] = *r
+		}
 		if g.vol == nil || g.view.Load().leader != n.id {
 			continue
 		}
@@ -213,7 +235,7 @@ func (n *Node) ownStatus() []VolumeStatus {
 			}
 			vs.Replicas = append(vs.Replicas, r)
 		}
-		out = append(out, vs)
+		out.Leads = append(out.Leads, vs)
 	}
 	return out
 }

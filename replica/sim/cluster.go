@@ -44,8 +44,8 @@ func (c *Cluster) setNode(id uint64, n *replica.Node) {
 	c.nodes[id-1].node = n
 }
 
-// New starts a cluster of size nodes, with ids 1 to size.
-func New(t testing.TB, seed uint64, size int) *Cluster {
+// New starts a cluster of size nodes, with ids 1 to size. adjust may change every node's options.
+func New(t testing.TB, seed uint64, size int, adjust ...func(*replica.Options)) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, Net: newNetwork(seed)}
 	ctx := context.Background()
@@ -61,6 +61,9 @@ func New(t testing.TB, seed uint64, size int) *Cluster {
 			Disk: m.disk.FS(), Advertise: address, SegmentBytes: 1 << 20, Log: log,
 			Clock:   func() time.Duration { return time.Since(start) + time.Hour },
 			Network: c.Net.attach(address), RequestJoin: c.Net.requestJoin,
+		}
+		for _, change := range adjust {
+			change(&m.opt)
 		}
 		name := fmt.Sprintf("node%d", i+1)
 		var err error

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"trinas/replica"
 	"trinas/replica/volume"
 )
 
@@ -49,7 +50,11 @@ const (
 
 func simulate(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 99))
-	c := New(t, seed, 3)
+	var adjust []func(*replica.Options)
+	if seed%2 == 0 { // a log so short that whoever was away needs a resync
+		adjust = append(adjust, shortLog)
+	}
+	c := New(t, seed, 3, adjust...)
 	vol := c.Volume("v")
 	f := c.create(vol, "f")
 	regs := newRegisters()

@@ -36,13 +36,17 @@ const (
 // Checkpoint makes everything applied so far durable without the log: entries up to the index
 // that it returns are not needed to recover. It takes the table between two entries (Apply waits
 // for that; queries do not), then writes dirty objects back at the rate of Options and syncs
-// them, then writes the table. One runs at a time; a second call waits.
+// them, then writes the table. ErrBusy while another one runs, or a Restore.
 //
 // When ctx ends, its error is returned and the last checkpoint stands. Any other error is final:
 // the volume is broken.
 func (v *Volume) Checkpoint(ctx context.Context) (index uint64, err error) {
-	v.checkpointMu.Lock()
-	defer v.checkpointMu.Unlock()
+	select {
+	case v.gate <- struct{}{}:
+		defer func() { <-v.gate }()
+	default:
+		return 0, ErrBusy
+	}
 
 	v.applyMu.Lock()
 	if err := v.broken(); err != nil {
@@ -189,7 +193,7 @@ func joinChunks(b []byte) ([]byte, error) {
 // anything is read: objects may be newer than the table until then.
 func Open(fsys disk.FS, opt Options) (*Volume, error) {
 	opt = opt.withDefaults()
-	v := &Volume{fs: fsys, opt: opt}
+	v := &Volume{fs: fsys, opt: opt, gate: make(chan struct{}, 1)}
 	path := fsys.Path(checkpointFile)
 	image, err := readCheckpoint(fsys)
 	if errors.Is(err, fs.ErrNotExist) {

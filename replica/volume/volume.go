@@ -18,8 +18,12 @@ import (
 	"trinas/replica/disk"
 )
 
-// ErrClosed is the error of a volume that was closed.
-var ErrClosed = errors.New("volume is closed")
+var (
+	// ErrClosed is the error of a volume that was closed.
+	ErrClosed = errors.New("volume is closed")
+	// ErrBusy: a checkpoint or a resync is under way.
+	ErrBusy = errors.New("a checkpoint or resync is under way")
+)
 
 // Info is what a volume was made with.
 type Info struct {
@@ -59,15 +63,15 @@ func (o Options) withDefaults() Options {
 
 // Volume is one replica of a volume.
 //
-// Locks, in the order in which they are taken: checkpointMu, applyMu, mu, objects.mu.
+// Locks, in the order in which they are taken: gate, applyMu, mu, objects.mu.
 type Volume struct {
 	fs      disk.FS
 	opt     Options
 	info    Info
 	objects *objects
 
-	checkpointMu   sync.Mutex // held by Checkpoint, I/O and all: one at a time
-	checkpointSize int        // of the last one, to size the next one's buffer; guarded by it
+	gate           chan struct{} // holds one element while a Checkpoint or Restore runs, I/O and all
+	checkpointSize int           // of the last one, to size the next one's buffer; guarded by it
 
 	// applyMu is held while one entry is applied, its object I/O included, so that a checkpoint
 	// sees the volume between two entries. Its holder may read what mu guards without mu.
@@ -153,8 +157,8 @@ func (v *Volume) broken() error {
 // Close closes the objects, after a checkpoint or an Apply under way. It makes nothing durable:
 // what is not in a checkpoint comes back from the log. It may be called twice.
 func (v *Volume) Close() error {
-	v.checkpointMu.Lock()
-	defer v.checkpointMu.Unlock()
+	v.gate <- struct{}{}
+	defer func() { <-v.gate }()
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
 	v.mu.Lock()

@@ -1,0 +1,298 @@
+package replica
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"trinas/replica/volume"
+	"trinas/replica/wal"
+)
+
+// A member whose next entry has left the leader's log gets a snapshot. The message carries the
+// cluster's state whole, but of a volume only the index: the member fetches the table and the
+// extents that changed since what it has (volume.Restore), from whoever leads at that moment, and
+// then follows the log. Raft hands out no entries meanwhile; what it wants written to the log waits
+// (group.deferred), since the log begins anew behind the snapshot.
+
+const (
+	imageChunkBytes = 4 << 20
+	mostImageBytes  = 1 << 30
+	imageKeep       = time.Minute // a source keeps an image for its next chunk
+)
+
+// install hands a snapshot to the applier, behind the entries that were committed before it.
+func (g *group) install(m *raftpb.Message) {
+	g.installing = true
+	g.queue.put(m)
+}
+
+// restore makes the snapshot this member's state, then its log. Called by the applier. A crash
+// between the two leaves a checkpoint that is ahead of the log, which openGroup mends.
+func (g *group) restore(m *raftpb.Message) error {
+	meta := m.GetSnapshot().GetMetadata()
+	index, term := meta.GetIndex(), meta.GetTerm()
+	var err error
+	if sn, ok := g.sm.(snapshotter); ok {
+		var conf []byte
+		if conf, err = proto.Marshal(meta.GetConfState()); err == nil {
+			err = sn.Restore(m.GetSnapshot().GetData(), index, term, conf)
+		}
+	} else {
+		err = g.resyncVolume(index)
+	}
+	if err != nil {
+		return fmt.Errorf("install the snapshot at %d of %s: %w", index, g.name, err)
+	}
+	at, _ := g.sm.Applied()
+	g.applied.set(at)
+	g.post(event{call: func() {
+		g.lease.lead(g.raft.Status().Config.Voters)
+		g.store.Reset(index, term, nil)
+		answers := m.GetResponses()
+		g.wal.Append(wal.Append{Group: g.store.Group, Entries: m.GetEntries(), Sync: true,
+			HardState: &raftpb.HardState{Term: proto.Uint64(g.term), Vote: proto.Uint64(g.vote), Commit: proto.Uint64(index)},
+			Done:      func(err error) { g.answer(answers, err) }})
+		g.installing = false
+		waiting := g.deferred
+		g.deferred = nil
+		for _, m := range waiting {
+			g.append(m)
+		}
+	}})
+	return nil
+}
+
+// errSource: the replica to copy from did not answer; another try may find it or another one.
+var errSource = errors.New("cannot fetch from the primary")
+
+// resyncVolume brings the volume to an index of at least index.
+func (g *group) resyncVolume(index uint64) error {
+	g.log.Info("resync begins", "event", "resync-begin", "from", g.applied.get(), "to", index)
+	began := time.Now()
+	for try := 0; ; try++ {
+		image, err := g.fetchImage(index)
+		if err == nil {
+			err = g.vol.Restore(g.ctx, image, g.fetchObject, g.resync.progress)
+		}
+		if err == nil {
+			p := g.resync.get()
+			g.resync.end()
+			g.log.Info("resync is done", "event", "resync-end", "bytes", p.DoneBytes, "took", time.Since(began).Round(time.Millisecond))
+			return nil
+		}
+		if g.ctx.Err() != nil {
+			return ErrClosed
+		}
+		if !errors.Is(err, errSource) {
+			return err
+		}
+		g.log.Debug("resync is interrupted", "err", err)
+		select {
+		case <-time.After(min(retryFirst<<min(try, 10), time.Second)):
+		case <-g.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// fetchImage gets the volume's table from the primary, in chunks of one and the same image.
+func (g *group) fetchImage(least uint64) ([]byte, error) {
+	var image []byte
+	var index uint64
+	for {
+		req := binary.LittleEndian.AppendUint64([]byte{callImage}, g.id)
+		req = binary.LittleEndian.AppendUint64(req, least)
+		req = binary.LittleEndian.AppendUint64(req, index)
+		req = binary.LittleEndian.AppendUint64(req, uint64(len(image)))
+		b, err := g.fromPrimary(g.ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		if len(b) < 16 {
+			return nil, fmt.Errorf("%w: its answer is cut short", errSource)
+		}
+		index = binary.LittleEndian.Uint64(b)
+		total := binary.LittleEndian.Uint64(b[8:])
+		image = append(image, b[16:]...)
+		switch {
+		case total > mostImageBytes || uint64(len(image)) > total || len(b) == 16 && total > 0:
+			return nil, fmt.Errorf("%w: its table of %d bytes does not come whole", errSource, total)
+		case uint64(len(image)) == total:
+			return image, nil
+		}
+	}
+}
+
+// fetchObject is volume.Fetch, at the rate of Options.
+func (g *group) fetchObject(ctx context.Context, id volume.FileID, off uint64, p []byte) error {
+	req := binary.LittleEndian.AppendUint64([]byte{callObject}, g.id)
+	req = binary.LittleEndian.AppendUint64(req, uint64(id))
+	req = binary.LittleEndian.AppendUint64(req, off)
+	req = binary.LittleEndian.AppendUint32(req, uint32(len(p)))
+	b, err := g.fromPrimary(ctx, req)
+	if err != nil {
+		return err
+	}
+	if len(b) != len(p) {
+		return fmt.Errorf("%w: %d bytes instead of %d", errSource, len(b), len(p))
+	}
+	copy(p, b)
+	return g.resync.pace(ctx, len(p), g.opt.ResyncBytesPerSecond)
+}
+
+// fromPrimary calls the primary. Every failure is errSource.
+func (g *group) fromPrimary(ctx context.Context, req []byte) ([]byte, error) {
+	leader := g.view.Load().leader
+	if leader == 0 || leader == g.self {
+		return nil, fmt.Errorf("%w: there is none", errSource)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	b, err := g.net.Call(ctx, leader, req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: node %d: %w", errSource, leader, err)
+	}
+	return b, nil
+}
+
+// answerImage gives a chunk of the volume's table, at an index of at least least; index 0 asks
+// for a new image, another one for more of that one. Only the primary answers: its replica has
+// everything that was acknowledged.
+func (g *group) answerImage(least, index, off uint64, reply []byte) ([]byte, error) {
+	if err := g.isSource(least); err != nil {
+		return nil, err
+	}
+	g.images.Lock()
+	defer g.images.Unlock()
+	if index == 0 {
+		image, at, err := g.vol.Image()
+		if err != nil {
+			return nil, err
+		}
+		g.images.image, g.images.index = image, at
+	}
+	s := &g.images
+	if index != 0 && index != s.index || off > uint64(len(s.image)) {
+		return nil, errors.New("another image was asked for meanwhile: begin again")
+	}
+	if s.drop != nil {
+		s.drop.Stop()
+	}
+	s.drop = time.AfterFunc(imageKeep, s.forget)
+	reply = binary.LittleEndian.AppendUint64(reply, s.index)
+	reply = binary.LittleEndian.AppendUint64(reply, uint64(len(s.image)))
+	return append(reply, s.image[off:min(off+imageChunkBytes, uint64(len(s.image)))]...), nil
+}
+
+func (g *group) answerObject(id volume.FileID, off uint64, n uint32, reply []byte) ([]byte, error) {
+	if n > volume.ExtentBytes {
+		return nil, fmt.Errorf("%d bytes of an object are more than an extent", n)
+	}
+	if err := g.isSource(0); err != nil {
+		return nil, err
+	}
+	at := len(reply)
+	reply = append(reply, make([]byte, n)...)
+	return reply, g.vol.ReadObject(id, off, reply[at:])
+}
+
+func (g *group) isSource(least uint64) error {
+	v := g.view.Load()
+	if v.leader != g.self || g.applied.get() < max(v.readyAt, least) {
+		return errNotPrimary
+	}
+	return nil
+}
+
+// imageSource is the table that a primary is sending, kept until it is sent.
+type imageSource struct {
+	sync.Mutex
+	image []byte
+	index uint64
+	drop  *time.Timer
+}
+
+func (s *imageSource) forget() {
+	s.Lock()
+	defer s.Unlock()
+	s.image, s.index = nil, 0
+}
+
+// ResyncStatus is how far a replica is that is being brought up to date.
+type ResyncStatus struct {
+	DoneBytes   uint64  `json:"done_bytes"`
+	TotalBytes  uint64  `json:"total_bytes"`
+	SecondsLeft float64 `json:"seconds_left"`
+}
+
+// resyncState is a resync's progress and pace.
+type resyncState struct {
+	mu      sync.Mutex
+	running bool
+	began   time.Time
+	next    time.Time // when the pace allows more
+	status  ResyncStatus
+}
+
+func (r *resyncState) progress(done, total uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.running {
+		r.running, r.began, r.next = true, time.Now(), time.Time{}
+	}
+	r.status = ResyncStatus{DoneBytes: done, TotalBytes: total}
+	if done > 0 {
+		r.status.SecondsLeft = time.Since(r.began).Seconds() / float64(done) * float64(total-done)
+	}
+}
+
+func (r *resyncState) end() {
+	r.mu.Lock()
+	r.running = false
+	r.mu.Unlock()
+}
+
+func (r *resyncState) get() ResyncStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+// current is the progress of a resync that is under way, else nil.
+func (r *resyncState) current() *ResyncStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.running {
+		return nil
+	}
+	s := r.status
+	return &s
+}
+
+// pace waits until n bytes more keep to the rate; 0 is no bound.
+func (r *resyncState) pace(ctx context.Context, n int, bytesPerSecond int64) error {
+	if bytesPerSecond <= 0 {
+		return nil
+	}
+	r.mu.Lock()
+	now := time.Now()
+	if r.next.Before(now) {
+		r.next = now
+	}
+	r.next = r.next.Add(time.Duration(float64(n) / float64(bytesPerSecond) * float64(time.Second)))
+	wait := r.next.Sub(now)
+	r.mu.Unlock()
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,143 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica"
+	"trinas/replica/volume"
+)
+
+// shortLog makes nodes keep so little log that a replica which was away needs a resync.
+func shortLog(o *replica.Options) {
+	o.SegmentBytes, o.LogBytes, o.CheckpointInterval = 1<<20, 6<<20, 5*time.Second
+}
+
+// pattern is 64 KiB that nothing else in the tests writes.
+func pattern(n int) []byte { return bytes.Repeat([]byte(fmt.Sprintf("%015d\n", n)), 4096) }
+
+// Goal: a replica that was away for longer than the log reaches comes back by copying what changed,
+// not the volume, and then holds everything. Method: 32 MiB are there, 3 MiB change and a file
+// goes while a node is away and the others' log moves on; the bytes it reports as copied are
+// counted; it is made primary and every byte is read from it.
+func TestCluster_DeltaResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 7, 3, shortLog)
+		vol := c.Volume("v")
+		f, gone := c.create(vol, "f"), c.create(vol, "gone")
+		write := func(f volume.Attr, slot, n int) {
+			t.Helper()
+			res, err := c.Do(1, vol, writeOp(f, uint64(slot)*65536, pattern(n)), 10*time.Second)
+			if err != nil || res.Err != 0 {
+				t.Fatalf("write slot %d: %v, errno %d", slot, err, res.Err)
+			}
+		}
+		want := make([]int, 512) // 32 MiB
+		for slot := range want {
+			want[slot] = slot
+			write(f, slot, slot)
+		}
+		write(gone, 0, 1)
+		c.Transfer(vol, 1)
+		c.Crash(3)
+		for round := range 8 { // 3 MiB of it change, again and again, until the log has moved on
+			for slot := 100; slot < 148; slot++ {
+				want[slot] = 1000*round + slot
+				write(f, slot, want[slot])
+			}
+			time.Sleep(4 * time.Second)
+		}
+		if res, err := c.Do(2, vol, volume.Op{Kind: volume.Remove, File: volume.RootID, Gen: 1, Name: "gone"}, time.Second); err != nil || res.Err != 0 {
+			t.Fatal(err, res.Err)
+		}
+		fresh := c.create(vol, "fresh")
+		write(fresh, 3, 77)
+		c.Start(3)
+		var copied uint64
+		for range 3000 {
+			time.Sleep(2 * time.Millisecond)
+			for _, v := range c.Node(1).Status(context.Background()).Volumes {
+				for _, r := range v.Replicas {
+					if r.Resync != nil {
+						copied = max(copied, r.Resync.TotalBytes)
+					}
+				}
+			}
+		}
+		if copied == 0 || copied > 6<<20 {
+			t.Errorf("%d bytes were copied, want some, and at most 6 MiB of 32", copied)
+		}
+		c.waitUpToDate(vol)
+		c.Transfer(vol, 3)
+		for slot, n := range want {
+			res, err := c.Do(3, vol, readOp(f, uint64(slot)*65536, 65536), time.Second)
+			if err != nil || !bytes.Equal(res.Data, pattern(n)) {
+				t.Fatalf("slot %d at the replica that came back: %v, errno %d, not what was written", slot, err, res.Err)
+			}
+		}
+		res, err := c.Do(3, vol, readOp(fresh, 0, 4*65536), time.Second)
+		if hole := make([]byte, 3*65536); err != nil || !bytes.Equal(res.Data, append(hole, pattern(77)...)) {
+			t.Errorf("the new file: %v, errno %d", err, res.Err)
+		}
+		if res, err := c.Do(3, vol, readOp(gone, 0, 10), time.Second); err != nil || res.Err != volume.ESTALE {
+			t.Errorf("the removed file: %v, errno %d, want ESTALE", err, res.Err)
+		}
+	})
+}
+
+// Goal: a resync goes on to its end when the node that it copies from is lost, when its own node
+// crashes in the middle, and while writes go on.
+func TestCluster_ResyncInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 8, 3, shortLog, func(o *replica.Options) { o.ResyncBytesPerSecond = 4 << 20 })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		want := make([]int, 256) // 16 MiB: a resync takes 4 s
+		write := func(node uint64, slot, n int) {
+			t.Helper()
+			want[slot] = n
+			res, err := c.Do(node, vol, writeOp(f, uint64(slot)*65536, pattern(n)), 10*time.Second)
+			if err != nil || res.Err != 0 {
+				t.Fatalf("write slot %d: %v, errno %d", slot, err, res.Err)
+			}
+		}
+		c.Transfer(vol, 1)
+		c.Crash(3)
+		for slot := range want {
+			write(1, slot, slot)
+			time.Sleep(50 * time.Millisecond)
+		}
+		c.Start(3)
+		time.Sleep(1500 * time.Millisecond)
+		c.Crash(3) // in the middle of it
+		c.Start(3)
+		time.Sleep(1500 * time.Millisecond)
+		c.Transfer(vol, 2) // the source changes
+		for slot := 0; slot < 40; slot++ {
+			write(1, slot*6, 5000+slot)
+			time.Sleep(50 * time.Millisecond)
+		}
+		c.waitUpToDate(vol)
+		c.Transfer(vol, 3)
+		for slot, n := range want {
+			res, err := c.Do(3, vol, readOp(f, uint64(slot)*65536, 65536), time.Second)
+			if err != nil || !bytes.Equal(res.Data, pattern(n)) {
+				t.Fatalf("slot %d at the replica that came back: %v, errno %d, not what was written", slot, err, res.Err)
+			}
+		}
+	})
+}
+
+// Transfer makes node the primary.
+func (c *Cluster) Transfer(_ volume.ID, node uint64) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := c.Node(node).Transfer(ctx, "v", fmt.Sprintf("node%d", node)); err != nil {
+		c.t.Fatal(err)
+	}
+}

@@ -1,0 +1,49 @@
+package sim
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica/volume"
+)
+
+// Goal: when one replica's disk is full, a write is refused with ENOSPC before anybody accepts it,
+// so that nobody diverges; reads go on; when there is space again, so do writes.
+func TestCluster_DiskFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 6, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		data := bytes.Repeat([]byte{1}, 4096)
+		write := func(node uint64) volume.Errno {
+			t.Helper()
+			res, err := c.Do(node, vol, writeOp(f, 0, data), 5*time.Second)
+			if err != nil {
+				t.Fatalf("write through node %d: %v", node, err)
+			}
+			return res.Err
+		}
+		if e := write(1); e != volume.OK {
+			t.Fatalf("write: errno %d", e)
+		}
+		full := c.Primary(vol)%3 + 1 // a secondary's disk
+		c.nodes[full-1].disk.SetSpace(64 << 20)
+		time.Sleep(time.Second) // its heartbeats tell the primary
+		for node := uint64(1); node <= 3; node++ {
+			if e := write(node); e != volume.ENOSPC {
+				t.Errorf("write through node %d with a full secondary: errno %d, want ENOSPC", node, e)
+			}
+			if res, err := c.Do(node, vol, readOp(f, 0, 4096), time.Second); err != nil || !bytes.Equal(res.Data, data) {
+				t.Errorf("read through node %d: %v, errno %d", node, err, res.Err)
+			}
+		}
+		c.nodes[full-1].disk.SetSpace(0)
+		time.Sleep(time.Second)
+		if e := write(2); e != volume.OK {
+			t.Errorf("write with space again: errno %d", e)
+		}
+		c.waitUpToDate(vol)
+	})
+}

@@ -218,10 +218,12 @@ func (d *daemon) replicaOptions() (replica.Options, error) {
 		SegmentBytes:       int64(c.Log.Segment),
 		LogCacheBytes:      int64(c.Log.Cache),
 		CheckpointInterval: time.Duration(c.Checkpoint.Interval),
-		Heartbeat:          time.Duration(c.Raft.Heartbeat),
-		Election:           time.Duration(c.Raft.Election),
-		Lease:              time.Duration(c.Raft.Lease),
-		Log:                d.log,
+
+		ResyncBytesPerSecond: int64(c.Resync.Rate),
+		Heartbeat:            time.Duration(c.Raft.Heartbeat),
+		Election:             time.Duration(c.Raft.Election),
+		Lease:                time.Duration(c.Raft.Lease),
+		Log:                  d.log,
 	}, nil
 }
 

@@ -55,6 +55,10 @@ func (f *rescueFlags) open(dir string) (*rescue.Store, error) {
 }
 
 func (f *rescueFlags) warn(v *rescue.Volume) {
+	if v.Unfinished {
+		fmt.Fprintf(f.errOut, "trinas: volume %s: this node was being brought up to date and stopped half-way: its files mix "+
+			"bytes of different times; use another node's directory if there is one\n", v.Name)
+	}
 	switch {
 	case v.Err != nil:
 		fmt.Fprintf(f.errOut, "trinas: volume directory %s cannot be read: %v\n", v.Dir, v.Err)

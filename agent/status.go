@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"trinas/agent/control"
 	"trinas/replica"
@@ -63,6 +64,10 @@ func volumeLines(w *tabwriter.Writer, v replica.VolumeStatus) {
 
 // lagText says how far a replica is behind its primary.
 func lagText(r replica.ReplicaStatus) string {
+	if s := r.Resync; s != nil && s.TotalBytes > 0 {
+		left := time.Duration(s.SecondsLeft * float64(time.Second)).Round(time.Second)
+		return fmt.Sprintf("%.1f%% of %s, %s left", 100*float64(s.DoneBytes)/float64(s.TotalBytes), bytesText(s.TotalBytes), left)
+	}
 	if r.LagEntries == 0 {
 		return "0"
 	}

@@ -40,6 +40,7 @@ type Config struct {
 	NFS        NFS        `toml:"nfs"`
 	Log        Log        `toml:"log"`
 	Checkpoint Checkpoint `toml:"checkpoint"`
+	Resync     Resync     `toml:"resync"`
 	Raft       Raft       `toml:"raft"`
 	Memory     Memory     `toml:"memory"`
 }
@@ -86,6 +87,11 @@ type Checkpoint struct {
 	Interval Duration `toml:"interval"`
 }
 
+// Resync is the table [resync]. Rate is bytes per second; 0: no bound.
+type Resync struct {
+	Rate Size `toml:"rate"`
+}
+
 // Raft is the table [raft].
 type Raft struct {
 	Heartbeat Duration `toml:"heartbeat"`
@@ -108,6 +114,7 @@ func Default() Config {
 		NFS:        NFS{Listen: "127.0.0.1:2049", PrivilegedPorts: true, Portmap: PortmapAuto, MaxConnections: 2048},
 		Log:        Log{Limit: 2 * GiB, Segment: 64 * MiB, Cache: 32 * MiB},
 		Checkpoint: Checkpoint{Interval: Duration(time.Minute)},
+		Resync:     Resync{Rate: 256 * MiB},
 		Raft: Raft{
 			Heartbeat: Duration(100 * time.Millisecond),
 			Election:  Duration(time.Second),

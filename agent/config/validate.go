@@ -40,6 +40,7 @@ func (c *Config) Validate() error {
 		inRange("log.segment", c.Log.Segment, 16*MiB, GiB),
 		inRange("log.cache", c.Log.Cache, MiB, 8*GiB),
 		inRange("checkpoint.interval", c.Checkpoint.Interval, Duration(time.Second), Duration(time.Hour)),
+		inRange("resync.rate", c.Resync.Rate, 0, TiB),
 		inRange("raft.heartbeat", c.Raft.Heartbeat, Duration(10*time.Millisecond), Duration(10*time.Second)),
 		inRange("raft.election", c.Raft.Election, Duration(100*time.Millisecond), Duration(time.Minute)),
 		inRange("raft.lease", c.Raft.Lease, Duration(20*time.Millisecond), Duration(time.Minute)),

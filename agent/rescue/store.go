@@ -61,6 +61,7 @@ type Volume struct {
 	Applied    uint64 // log index that is shown
 	Files      uint64
 	UsedBytes  uint64
+	Unfinished bool // a resync of this replica stopped half-way
 	replica    *volume.Volume
 }
 
@@ -135,6 +136,9 @@ func (v *Volume) open(s *Store, opt Options) error {
 		return fmt.Errorf("%s holds volume %016x: it was moved here by hand", s.overlay.Path(dir), uint64(info.ID))
 	}
 	v.Name = info.Name
+	if v.Unfinished, err = v.replica.Unfinished(); err != nil {
+		return err
+	}
 	v.Checkpoint, _ = v.replica.Applied()
 	v.Committed, v.Last = v.Checkpoint, v.Checkpoint
 	if s.log != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -325,6 +326,7 @@ func (g *group) tick() {
 	}
 	if leads {
 		g.lease.renew(g.view.Load(), now)
+		g.dropFree()
 		for to, m := range g.commits {
 			g.enqueue(to, transport.Message{Group: g.id, Raft: m})
 		}
@@ -493,7 +495,8 @@ func (g *group) noteView(rd *raft.Ready) {
 			}
 		}
 		g.lease.lead(g.raft.Status().Config.Voters)
-		clear(g.freeBytes)
+		clear(g.freeBytes) // heartbeats tell it anew
+		g.leastFree.Store(math.MaxUint64)
 	}
 	g.view.Store(v)
 	g.gone = 0

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"math"
 	"time"
 
 	"trinas/replica/volume"
@@ -61,14 +62,25 @@ func (g *group) hasSpace(n int) bool {
 
 // noteFree remembers what a replica's disk can still take. Baton holder only.
 func (g *group) noteFree(node, bytes uint64) {
-	if bytes == 0 {
-		return // not told
+	if bytes != 0 && g.freeBytes[node] != bytes { // 0: not told
+		g.freeBytes[node] = bytes
+		g.findLeastFree()
 	}
-	if g.freeBytes[node] == bytes {
-		return
+}
+
+// dropFree forgets the space of nodes that are out of touch: only replicas that take part can be
+// overrun. Baton holder only.
+func (g *group) dropFree() {
+	for node := range g.freeBytes {
+		if !g.net.Connected(node) {
+			delete(g.freeBytes, node)
+		}
 	}
-	g.freeBytes[node] = bytes
-	least := ^uint64(0)
+	g.findLeastFree()
+}
+
+func (g *group) findLeastFree() {
+	least := uint64(math.MaxUint64)
 	for _, b := range g.freeBytes {
 		least = min(least, b)
 	}

@@ -39,7 +39,14 @@ func TestCluster_DiskFull(t *testing.T) {
 				t.Errorf("read through node %d: %v, errno %d", node, err, res.Err)
 			}
 		}
+		// A full replica that is gone holds up nobody.
+		c.Net.Isolate(full)
+		time.Sleep(time.Second)
+		if e := write(full%3 + 1); e != volume.OK {
+			t.Errorf("write without the full secondary: errno %d", e)
+		}
 		c.nodes[full-1].disk.SetSpace(0)
+		c.Net.Rejoin(full)
 		time.Sleep(time.Second)
 		if e := write(2); e != volume.OK {
 			t.Errorf("write with space again: errno %d", e)

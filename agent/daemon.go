@@ -204,16 +204,13 @@ func (d *daemon) closeListener() error {
 	return err
 }
 
-func (d *daemon) replicaOptions() (replica.Options, error) {
-	address, err := d.config.AdvertiseAddress()
-	if err != nil {
-		return replica.Options{}, err
-	}
+// replicaOptions are the node's, without the address for the other nodes: only Init and Join need
+// one, and a host may have none that can be found out before it is configured.
+func (d *daemon) replicaOptions() replica.Options {
 	c := d.config
 	return replica.Options{
 		Disk:               disk.OS(c.DataDir),
 		Listen:             c.Peer.Listen,
-		Advertise:          address,
 		LogBytes:           int64(c.Log.Limit),
 		SegmentBytes:       int64(c.Log.Segment),
 		LogCacheBytes:      int64(c.Log.Cache),
@@ -224,16 +221,12 @@ func (d *daemon) replicaOptions() (replica.Options, error) {
 		Election:             time.Duration(c.Raft.Election),
 		Lease:                time.Duration(c.Raft.Lease),
 		Log:                  d.log,
-	}, nil
+	}
 }
 
 // openNode opens the data directory. Without an identity there is no node yet.
 func (d *daemon) openNode() error {
-	opt, err := d.replicaOptions()
-	if err != nil {
-		return err
-	}
-	node, err := replica.Open(opt)
+	node, err := replica.Open(d.replicaOptions())
 	if errors.Is(err, replica.ErrNoIdentity) {
 		return nil
 	}

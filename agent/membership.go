@@ -78,8 +78,9 @@ func (d *daemon) enter(ctx context.Context, name string, makeIdentity func(repli
 			Hint: "another cluster needs an empty data directory: set data_dir, or move " + d.config.DataDir + " away",
 		}
 	}
-	opt, err := d.replicaOptions()
-	if err != nil {
+	opt := d.replicaOptions()
+	var err error
+	if opt.Advertise, err = d.config.AdvertiseAddress(); err != nil {
 		return nil, err
 	}
 	if err := makeIdentity(opt, name); err != nil {

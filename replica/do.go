@@ -68,7 +68,7 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 		if g != nil {
 			v = g.view.Load()
 			primary = v.leader
-		} else if primary == 0 || try > 0 && hint == 0 {
+		} else if primary == 0 && len(replicas) > 0 {
 			primary = replicas[try%len(replicas)]
 		}
 		switch {

@@ -250,7 +250,8 @@ func (n *Node) snapshotGroups() []*group {
 }
 
 // route finds the way to a volume: this node's replica of it when there is one that works, else
-// the nodes that have one. That a volume does not exist is only said once this node has caught up
+// the other nodes that have one: nobody, while the only replica is this node's and not open yet, or
+// out of service. The request then waits. That a volume does not exist is only said once this node has caught up
 // with the cluster: a node that just started may not have heard of it yet.
 func (n *Node) route(ctx context.Context, vol volume.ID) (*group, []uint64, error) {
 	if g := n.group(uint64(vol)); g != nil && g.vol != nil {
@@ -265,11 +266,7 @@ func (n *Node) route(ctx context.Context, vol volume.ID) (*group, []uint64, erro
 		s := n.cluster.view()
 		i := slices.IndexFunc(s.Volumes, func(v VolumeInfo) bool { return v.ID == vol })
 		if i >= 0 {
-			replicas := s.Volumes[i].Replicas
-			if slices.Equal(replicas, []uint64{n.id}) {
-				return nil, nil, fmt.Errorf("volume %s: its only replica is out of service: %w", s.Volumes[i].Name, ErrNoVolume)
-			}
-			return nil, slices.DeleteFunc(slices.Clone(replicas), func(id uint64) bool { return id == n.id }), nil
+			return nil, slices.DeleteFunc(slices.Clone(s.Volumes[i].Replicas), func(id uint64) bool { return id == n.id }), nil
 		}
 		if asked {
 			return nil, nil, ErrNoVolume

@@ -10,12 +10,14 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_PACKAGES  = gcc libc6-dev
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
 BENCH_PACKAGES = iproute2 qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind
+E2E_PACKAGES   = iproute2 util-linux user-mode-linux mount fio sqlite3 git python3 e2fsprogs qemu-utils
+DEB_PACKAGES   = dpkg-dev debhelper fakeroot lintian man-db systemd
 
 .DEFAULT_GOAL = help
-.PHONY: help build test lint race sim demo bench deps tidy clean FORCE
+.PHONY: help build test lint race sim demo bench e2e deb copyright deps tidy clean FORCE
 
 help:
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: build/trinas ## the one binary: build/trinas
 
@@ -23,7 +25,7 @@ build: build/trinas ## the one binary: build/trinas
 build/trinas: FORCE
 	$(GO) build -o $@ ./agent
 
-build/demo build/bench: build/%: FORCE
+build/demo build/bench build/e2e: build/%: FORCE
 	$(GO) build -o $@ ./packaging/$*
 
 test: lint ## gofmt, vet, staticcheck and all tests
@@ -51,8 +53,21 @@ bench: build/trinas build/bench ## speed beside nfs-ganesha's (as root; BENCH_FL
 	packaging/deps.sh $(BENCH_PACKAGES)
 	build/bench -binary build/trinas $(BENCH_FLAGS)
 
+e2e: build/trinas build/e2e ## scenarios with a real Linux NFS client: all, or S="name ..." (E2E_FLAGS="-quick -v")
+	packaging/deps.sh $(E2E_PACKAGES)
+	build/e2e -binary build/trinas $(E2E_FLAGS) $(S)
+
+ARCH ?= $(shell dpkg --print-architecture)
+deb: ## the Debian package, checked by lintian, in build/deb (ARCH=arm64 for the other machine)
+	packaging/deps.sh $(DEB_PACKAGES)
+	packaging/deb.sh $(ARCH)
+
+copyright: ## debian/copyright, when other modules are linked than before
+	$(GO) run ./packaging/copyright >build/copyright
+	mv build/copyright debian/copyright
+
 deps: ## install the Debian packages that the targets above need
-	packaging/deps.sh $(sort $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES))
+	packaging/deps.sh $(sort $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(DEB_PACKAGES))
 
 tidy: ## go.mod, go.sum and the form of all Go files
 	$(GO) mod tidy

@@ -1,3 +1,5 @@
+//go:build !manual
+
 // Command trinas is both the agent that runs on every node and the command line that talks to it.
 //
 // It holds the order in which the agent starts and stops, and the words that users read. It must

@@ -34,7 +34,9 @@ func (l *Lab) RunGuest(ctx context.Context, m *guest.Machine, prepare func() err
 		return 0, err
 	}
 	defer func() {
-		err = errors.Join(err, runAll(context.WithoutCancel(ctx), "ip -n "+hub+" link del "+m.Tap))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+		defer cancel()
+		err = errors.Join(err, runAll(ctx, "ip -n "+hub+" link del "+m.Tap))
 	}()
 	if err := runAll(ctx, "ip -n "+hub+" link set "+m.Tap+" master br0 up"); err != nil {
 		return 0, err

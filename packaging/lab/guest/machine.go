@@ -106,8 +106,14 @@ func (m *Machine) boot(ctx context.Context, initrd string) (int, error) {
 		return 0, fmt.Errorf("start its kernel: %w", err)
 	}
 	serial.Close()
+	nudged := make(chan struct{})
+	go func() {
+		defer close(nudged)
+		nudge(ctx, cmd.Process.Pid)
+	}()
 	status, err := m.follow(out)
 	end()
+	<-nudged
 	if waitErr := cmd.Wait(); err != nil {
 		return 0, errors.Join(err, waitErr)
 	}

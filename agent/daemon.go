@@ -208,7 +208,12 @@ func (d *daemon) closeListener() error {
 // one, and a host may have none that can be found out before it is configured.
 func (d *daemon) replicaOptions() replica.Options {
 	c := d.config
+	name := ""
+	if c.Node.Given {
+		name = c.Node.Name
+	}
 	return replica.Options{
+		Name:               name,
 		Disk:               disk.OS(c.DataDir),
 		Listen:             c.Peer.Listen,
 		LogBytes:           int64(c.Log.Limit),

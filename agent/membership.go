@@ -66,6 +66,9 @@ func (d *daemon) enter(ctx context.Context, name string, makeIdentity func(repli
 	if name == "" {
 		name = d.config.Node.Name
 	}
+	if d.config.Node.Given && name != d.config.Node.Name {
+		return nil, fmt.Errorf("name of the node = %q: node.name is configured as %q; leave one of them out", name, d.config.Node.Name)
+	}
 	if err := config.ValidName("name of the node", name); err != nil {
 		return nil, err
 	}

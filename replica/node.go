@@ -67,6 +67,10 @@ func Open(opt Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opt.Name != "" && opt.Name != id.Name {
+		return nil, fmt.Errorf("data directory %s belongs to node %q of cluster %q, and this node is to be %q (node.name): set node.name to %q, or use another data directory",
+			opt.Disk.Path("."), id.Name, id.ClusterName, opt.Name, id.Name)
+	}
 	n := &Node{
 		id: id.Node, identity: id, opt: opt, log: opt.Log.With("node", id.Name),
 		groups:  map[uint64]*group{},
@@ -89,7 +93,7 @@ func (n *Node) open() error {
 	names, err := n.opt.Disk.List(logDir)
 	if err != nil || len(names) == 0 {
 		return fmt.Errorf("the log %s is missing (%v): without it this node could break promises it made; "+
-			"bring it back, or replace the node: trinas node replace", n.opt.Disk.Path(logDir), err)
+			"bring it back from where it went", n.opt.Disk.Path(logDir), err)
 	}
 	n.measureSpace()
 	n.wal, err = wal.Open(n.opt.Disk.Sub(logDir), wal.Options{

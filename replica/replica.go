@@ -3,8 +3,9 @@
 // The way of a WRITE, from the gateway to three disks and back:
 //
 //	Node.Do            any node: finds the volume's primary; here, or one call away   (do.go)
-//	group.mutate       primary: access, space, room in flight                        (serve.go)
+//	group.mutate       primary: space, room in flight                                (serve.go)
 //	group.post/run     whoever holds the baton steps Raft, one proposal per batch    (group.go)
+//	group.handOut      gives away what Raft wants done: neither call blocks          (step.go)
 //	wal.Log.Append     the entry goes to this node's log ...
 //	Network.Send       ... and to the secondaries' logs at the same time
 //	group.applyLoop    a majority has synced it: Volume.Apply writes the object       (apply.go)
@@ -51,6 +52,7 @@ type Clock func() time.Duration
 // Options says how a node runs. Zero fields take the defaults given here.
 type Options struct {
 	Disk      disk.FS // the data directory
+	Name      string  // when set, Open refuses the data directory of a node with another name
 	Listen    string  // host:port for the other nodes
 	Advertise string  // host:port told to the other nodes
 

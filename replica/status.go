@@ -260,19 +260,3 @@ func (g *group) raftStatus() (st raft.Status, ok bool) {
 	<-got
 	return st, ok
 }
-
-// furthest is the other voter that has synced the most and has been heard from lately, 0 when
-// there is none. Baton holder only.
-func (g *group) furthest() (best uint64) {
-	st := g.raft.Status()
-	var most uint64
-	for id, pr := range st.Progress {
-		if id == g.self || pr.IsLearner || pr.State != tracker.StateReplicate || !g.net.Connected(id) {
-			continue
-		}
-		if pr.Match > most || pr.Match == most && (best == 0 || id < best) {
-			best, most = id, pr.Match
-		}
-	}
-	return best
-}

@@ -53,6 +53,8 @@ type Control struct {
 // Node is the table [node].
 type Node struct {
 	Name string `toml:"name"` // "": the host's name up to the first dot
+
+	Given bool `toml:"-"` // set by Validate: the name was configured, not found out
 }
 
 // Peer is the table [peer].

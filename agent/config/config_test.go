@@ -52,6 +52,9 @@ func keys(typ reflect.Type, table string) []string {
 	var out []string
 	for f := range typ.Fields() {
 		name := f.Tag.Get("toml")
+		if name == "-" {
+			continue // no key
+		}
 		if f.Type.Kind() == reflect.Struct {
 			out = append(out, keys(f.Type, name+".")...)
 		} else {

@@ -17,6 +17,7 @@ var nodeName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$
 // Validate reports the first key whose value cannot work, and fills in node.name from the host
 // where it is empty. It has no other effect.
 func (c *Config) Validate() error {
+	c.Node.Given = c.Node.Given || c.Node.Name != ""
 	if c.Node.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {

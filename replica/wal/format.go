@@ -99,8 +99,8 @@ var (
 	// ErrNewerFormat says that a newer trinas wrote the log.
 	ErrNewerFormat = errors.New("written in a newer format: install the trinas version that wrote it")
 	// ErrDamaged says that the log has lost something in its middle that it had said is durable.
-	ErrDamaged = errors.New("the write-ahead log is damaged: " +
-		"replace this node's replica: trinas node replace")
+	ErrDamaged = errors.New("the write-ahead log is damaged: keep this node stopped, the others have " +
+		"the data; look at the disk, and bring back the file as it was if there is a copy")
 
 	errNoFrame = errors.New("no frame header")
 )

@@ -1,0 +1,129 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// leaderGone is told that leader's process is probably gone. When the promise to it is over the
+// member forgets it and campaigns, long before the election time-out. The promise is never cut
+// short: a firewall that rejects looks the same.
+func (g *group) leaderGone(leader uint64) {
+	g.post(event{call: func() {
+		if v := g.view.Load(); v.leader != leader || leader == g.self {
+			return
+		}
+		g.gone = leader
+		wait := g.lease.left(g.opt.Clock())
+		time.AfterFunc(wait, func() { g.post(event{call: func() { g.forget(leader) }}) })
+	}})
+}
+
+func (g *group) forget(leader uint64) {
+	if g.gone != leader {
+		return // another leader meanwhile
+	}
+	g.gone = 0
+	if g.lease.promised(g.opt.Clock()) {
+		return // it has been heard from again
+	}
+	if err := g.raft.ForgetLeader(); err != nil {
+		return
+	}
+	for from, m := range g.held {
+		delete(g.held, from)
+		_ = g.raft.Step(m)
+	}
+	g.eager = g.firstWithout(leader)
+	if g.eager {
+		_ = g.raft.Campaign()
+	}
+}
+
+// firstWithout reports whether this node has the lowest id of the voters without leader: one of
+// them campaigns first, so that they do not split the vote.
+func (g *group) firstWithout(leader uint64) bool {
+	for id := range g.raft.Status().Config.Voters.IDs() {
+		if id != leader && id < g.self {
+			return false
+		}
+	}
+	return true
+}
+
+// found makes this member campaign for a group that has just been made, rather than wait for an
+// election time-out.
+func (g *group) found() { g.post(event{call: func() { g.eager = true }}) }
+
+// handOver gives leadership to another member and returns once somebody else leads, or ctx ends.
+// The lease is given up first, for the rest of the term: from then on the receiver may win at any
+// moment. to 0 chooses the member that is furthest along.
+func (g *group) handOver(ctx context.Context, to uint64) error {
+	v := g.view.Load()
+	if v.leader != g.self || g.alone() {
+		return nil
+	}
+	started := make(chan error, 1)
+	g.post(event{call: func() {
+		if !g.leads() {
+			started <- nil
+			return
+		}
+		target := to
+		if target == 0 {
+			target = g.furthest()
+		}
+		if target == 0 {
+			started <- fmt.Errorf("hand over %s: no other replica is in sync; wait until one is UpToDate", g.name)
+			return
+		}
+		g.lease.giveUp(g.view.Load())
+		g.raft.TransferLeader(target)
+		started <- nil
+	}})
+	select {
+	case err := <-started:
+		if err != nil {
+			return err
+		}
+	case <-v.ended():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		select {
+		case <-v.ended():
+			if v = g.view.Load(); v.leader != g.self {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("hand over %s to node %d: %w", g.name, to, ctx.Err())
+		}
+	}
+}
+
+// alone reports whether this member has nobody to hand over to, and nobody who would wait for it.
+func (g *group) alone() bool {
+	st, ok := g.raftStatus()
+	return ok && len(st.Config.Voters.IDs()) == 1
+}
+
+// furthest is the other voter that has synced the most and has been heard from lately, 0 when
+// there is none. Baton holder only.
+func (g *group) furthest() (best uint64) {
+	st := g.raft.Status()
+	var most uint64
+	for id, pr := range st.Progress {
+		if id == g.self || pr.IsLearner || pr.State != tracker.StateReplicate || !g.net.Connected(id) {
+			continue
+		}
+		if pr.Match > most || pr.Match == most && (best == 0 || id < best) {
+			best, most = id, pr.Match
+		}
+	}
+	return best
+}

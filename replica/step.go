@@ -1,0 +1,245 @@
+package replica
+
+import (
+	"math"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"trinas/replica/transport"
+	"trinas/replica/wal"
+)
+
+// step gives Raft one message, with the lease's rules around it (lease.go).
+func (g *group) step(e *event) {
+	m := e.msg
+	from := m.GetFrom()
+	switch m.GetType() {
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		if g.gone != 0 || g.lease.forbidsVote(m, g.opt.Clock()) {
+			g.held[from] = m // bounded by the number of nodes
+			return
+		}
+	case raftpb.MsgHeartbeat:
+		if m.GetTerm() >= g.term {
+			g.lease.promise(from, m.GetTerm(), e.round, g.opt.Clock())
+		}
+	case raftpb.MsgHeartbeatResp:
+		if v := g.view.Load(); v.leader == g.self && m.GetTerm() == v.term {
+			now := g.opt.Clock()
+			g.lease.answered(from, e.round, now)
+			g.lease.renew(v, now)
+			g.noteFree(from, e.free)
+		}
+	}
+	if err := g.raft.Step(m); err != nil {
+		g.log.Debug("raft refused a message", "type", m.GetType(), "from", from, "err", err)
+	}
+}
+
+func (g *group) tick() {
+	now := g.opt.Clock()
+	leads := g.leads()
+	if leads || !g.lease.promised(now) {
+		g.raft.Tick()
+		if g.eager = g.eager && g.view.Load().leader == 0; g.eager {
+			_ = g.raft.Campaign() // refused while a configuration change waits: the next tick again
+		}
+	}
+	if leads {
+		g.lease.renew(g.view.Load(), now)
+		g.dropFree()
+		for to, m := range g.commits {
+			g.enqueue(to, transport.Message{Group: g.id, Raft: m})
+		}
+		clear(g.commits)
+	}
+}
+
+// propose steps everything proposed in this round as one message: one append, one broadcast.
+func (g *group) propose() {
+	if len(g.batch) == 0 {
+		return
+	}
+	ents := make([]*raftpb.Entry, len(g.batch))
+	for i, p := range g.batch {
+		ents[i] = &raftpb.Entry{Data: p.data, Type: p.kind.Enum()}
+	}
+	err := raft.ErrProposalDropped
+	if g.leads() {
+		err = g.raft.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: proto.Uint64(g.self), Entries: ents})
+	}
+	if err != nil {
+		for _, p := range g.batch {
+			p.fail(errNotPrimary)
+		}
+	} else {
+		g.accepted = append(g.accepted, g.batch...)
+		// The entries have their place now; hand them out before another MsgProp, so that
+		// the tail of the next Ready's entries is exactly these proposals.
+		g.handOut()
+	}
+	clear(g.batch)
+	g.batch = g.batch[:0]
+}
+
+// handOut takes everything that Raft wants done and gives it to the log, the applier and the
+// network. None of them blocks.
+func (g *group) handOut() {
+	for g.raft.HasReady() {
+		rd := g.raft.Ready()
+		g.noteView(&rd)
+		var appendMsg *raftpb.Message
+		for _, m := range rd.Messages {
+			switch m.GetTo() {
+			case raft.LocalAppendThread:
+				appendMsg = m
+			case raft.LocalApplyThread:
+				g.queue.put(m)
+			default:
+				g.send(m)
+			}
+		}
+		if appendMsg != nil {
+			g.append(appendMsg)
+		}
+		for _, rs := range rd.ReadStates {
+			g.reads.answer(rs)
+		}
+	}
+	for to, ms := range g.outbox {
+		if len(ms) > 0 {
+			if g.net.Send(to, ms) {
+				g.raft.ReportUnreachable(to)
+				g.raft.ReportSnapshot(to, raft.SnapshotFailure)
+			}
+			clear(ms)
+			g.outbox[to] = ms[:0]
+		}
+	}
+}
+
+// append queues entries and hard state to the node's log. Raft's answers go out once they are
+// durable: to peers straight from the log's goroutine, to ourselves as events.
+func (g *group) append(m *raftpb.Message) {
+	if g.installing {
+		g.deferred = append(g.deferred, m)
+		return
+	}
+	a := wal.Append{Group: g.store.Group, Entries: m.GetEntries()}
+	if m.Term != nil || m.Vote != nil || m.Commit != nil {
+		a.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+		a.Sync = m.GetTerm() != g.term || m.GetVote() != g.vote
+		g.term, g.vote = m.GetTerm(), m.GetVote()
+	}
+	a.Sync = a.Sync || len(a.Entries) > 0
+	if n := len(g.accepted); n > 0 && len(a.Entries) >= n {
+		g.table.accept(g.accepted, a.Entries[len(a.Entries)-n:])
+		clear(g.accepted)
+		g.accepted = g.accepted[:0]
+	}
+	if !raft.IsEmptySnap(m.GetSnapshot()) {
+		g.install(m)
+		return
+	}
+	answers := m.GetResponses()
+	a.Done = func(err error) { g.answer(answers, err) }
+	g.wal.Append(a)
+}
+
+// answer delivers what Raft wanted said once a log write was durable.
+func (g *group) answer(ms []*raftpb.Message, err error) {
+	if err != nil {
+		g.owner.logFailed(err)
+		return
+	}
+	var own [4]event
+	events := own[:0]
+	var one [1]transport.Message
+	for _, m := range ms {
+		if m.GetTo() == g.self {
+			events = append(events, event{msg: m})
+			continue
+		}
+		one[0] = transport.Message{Group: g.id, Raft: m}
+		g.net.Send(m.GetTo(), one[:])
+	}
+	if len(events) > 0 {
+		g.post(events...)
+	}
+}
+
+// send queues a message for a peer until the end of this round.
+func (g *group) send(m *raftpb.Message) {
+	to := m.GetTo()
+	out := transport.Message{Group: g.id, Raft: m}
+	switch m.GetType() {
+	case raftpb.MsgApp:
+		if len(m.GetEntries()) == 0 {
+			g.commits[to] = m // the next entries tell the commit index as well; else the tick does
+			return
+		}
+		delete(g.commits, to)
+	case raftpb.MsgHeartbeat:
+		out.Round = int64(g.opt.Clock())
+	case raftpb.MsgHeartbeatResp:
+		out.Round = g.lease.echo(to, m.GetTerm())
+		out.Free = g.owner.freeBytes()
+	}
+	g.enqueue(to, out)
+}
+
+func (g *group) enqueue(to uint64, m transport.Message) { g.outbox[to] = append(g.outbox[to], m) }
+
+// leads reports whether this member is the leader. Baton holder only.
+func (g *group) leads() bool { return g.view.Load().leader == g.self }
+
+// noteView publishes a change of leader or term, and fails what was proposed to a leadership
+// that has ended.
+func (g *group) noteView(rd *raft.Ready) {
+	old := g.view.Load()
+	leader, term := old.leader, old.term
+	if rd.SoftState != nil {
+		leader = rd.SoftState.Lead
+	}
+	if !raft.IsEmptyHardState(rd.HardState) {
+		term = rd.HardState.GetTerm()
+	}
+	if leader == old.leader && term == old.term {
+		return
+	}
+	v := newView(leader, term)
+	if v.leader == g.self {
+		for _, e := range rd.Entries {
+			if e.GetTerm() == v.term {
+				v.readyAt = e.GetIndex()
+				break
+			}
+		}
+		g.lease.lead(g.raft.Status().Config.Voters)
+		clear(g.freeBytes) // heartbeats tell it anew
+		g.leastFree.Store(math.MaxUint64)
+	}
+	g.view.Store(v)
+	g.gone = 0
+	clear(g.held)
+	if old.leader == g.self {
+		clear(g.commits)
+		g.failAccepted()
+		g.table.abandon()
+		g.reads.abandon()
+	}
+	old.end()
+	if v.leader != 0 && v.leader != old.leader {
+		g.log.Info("primary changed", "event", "primary", "primary", v.leader, "term", v.term, "self", g.self)
+	}
+}
+
+func (g *group) failAccepted() {
+	for _, p := range g.accepted {
+		p.fail(errNotPrimary)
+	}
+	clear(g.accepted)
+	g.accepted = g.accepted[:0]
+}

@@ -129,7 +129,8 @@ func TestCluster_HandOver(t *testing.T) {
 }
 
 // Goal: a primary that is cut off never answers a read with what the others have changed since
-// (Raft thesis §6.4: reads need a lease or a round).
+// (Raft thesis §6.4: reads need a lease or a round). Its connections look refused, so that the
+// others elect another as soon as their promise is over, long before it steps down by itself.
 func TestCluster_IsolatedPrimaryServesNothingStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(t, 3, 3)
@@ -142,6 +143,8 @@ func TestCluster_IsolatedPrimaryServesNothingStale(t *testing.T) {
 			t.Fatal(err, res.Err)
 		}
 		c.Net.Isolate(old)
+		c.Net.Refuse(old)
+		began := time.Now()
 		stale := make(chan string, 1)
 		stop := make(chan struct{})
 		written := make(chan struct{})
@@ -171,6 +174,9 @@ func TestCluster_IsolatedPrimaryServesNothingStale(t *testing.T) {
 			t.Fatalf("write on the majority's side: %v, errno %d", err, res.Err)
 		}
 		close(written)
+		if d := time.Since(began); d > 600*time.Millisecond {
+			t.Errorf("the others wrote after %s: too late to tempt the old primary", d)
+		}
 		time.Sleep(3 * time.Second)
 		c.Net.Rejoin(old)
 		res, err := c.Do(old, vol, readOp(f, 0, 4096), 10*time.Second)

@@ -95,6 +95,16 @@ func (n *Network) Heal(from, to uint64) { n.set(from, to, false) }
 // Isolate cuts a node off from all others, both ways; Rejoin undoes it.
 func (n *Network) Isolate(node uint64) { n.isolate(node, true) }
 
+// Refuse makes the others believe that node's process is gone, as a firewall that rejects does.
+func (n *Network) Refuse(node uint64) {
+	n.mu.Lock()
+	others := n.others(node)
+	n.mu.Unlock()
+	for _, o := range others {
+		o.running.Go(func() { o.handler.PeerDown(node, true) })
+	}
+}
+
 // Rejoin undoes Isolate.
 func (n *Network) Rejoin(node uint64) { n.isolate(node, false) }
 

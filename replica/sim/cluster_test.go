@@ -142,6 +142,7 @@ func TestCluster_IsolatedPrimaryServesNothingStale(t *testing.T) {
 		if res, err := c.Do(other, vol, writeOp(f, 0, one), time.Second); err != nil || res.Err != 0 {
 			t.Fatal(err, res.Err)
 		}
+		time.Sleep(time.Second) // the primary has a lease by now
 		c.Net.Isolate(old)
 		c.Net.Refuse(old)
 		began := time.Now()

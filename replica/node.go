@@ -97,7 +97,7 @@ func (n *Node) open() error {
 	}
 	n.measureSpace()
 	n.wal, err = wal.Open(n.opt.Disk.Sub(logDir), wal.Options{
-		SegmentBytes: n.opt.SegmentBytes, CacheBytes: n.opt.LogCacheBytes, OnSync: nil}, n.log)
+		SegmentBytes: n.opt.SegmentBytes, CacheBytes: n.opt.LogCacheBytes}, n.log)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}

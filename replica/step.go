@@ -211,6 +211,7 @@ func (g *group) noteView(rd *raft.Ready) {
 	}
 	v := newView(leader, term)
 	if v.leader == g.self {
+		v.readyAt = math.MaxUint64 // unless the term's first entry is found, nothing is served
 		for _, e := range rd.Entries {
 			if e.GetTerm() == v.term {
 				v.readyAt = e.GetIndex()

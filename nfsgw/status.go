@@ -16,7 +16,7 @@ func statusOf(e volume.Errno) nfs.NFSStatus {
 		return nfs.NFSStatusPerm
 	case volume.ENOENT:
 		return nfs.NFSStatusNoEnt
-	case volume.EIO:
+	case volume.EIO, volume.EFENCED:
 		return nfs.NFSStatusIO
 	case volume.ENXIO:
 		return nfs.NFSStatusNXIO

@@ -89,6 +89,9 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 			err = errNotPrimary
 		}
 		if err == nil {
+			if res.Err == volume.EFENCED {
+				n.noteFenced(vol, op)
+			}
 			return nil
 		}
 		if !errors.Is(err, errNotPrimary) {

@@ -103,6 +103,7 @@ type owner interface {
 	logFailed(error)
 	replicaFailed(*group)
 	freeBytes() uint64 // what this node's disk can still take
+	inTouch() []uint16 // the nodes whose guests count as alive
 }
 
 // event is one piece of work for the baton holder; exactly one field of msg, prop, read, tick

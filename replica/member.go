@@ -304,6 +304,13 @@ func (n *Node) admit(ctx context.Context, remote net.Addr, raw []byte) ([]byte, 
 
 // peers are the other nodes' addresses: as the cluster knows them, or, until this node has heard
 // from it, as they were when it joined.
+// followPeers makes connections and sessions what the cluster's state says.
+func (n *Node) followPeers() {
+	peers := n.peers()
+	n.net.SetPeers(peers)
+	n.sessions.follow(peers, n.opt.Clock())
+}
+
 func (n *Node) peers() map[uint64]string {
 	members := n.cluster.view().Nodes
 	if len(members) == 0 {

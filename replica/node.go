@@ -47,6 +47,9 @@ type Node struct {
 	groups map[uint64]*group
 	broken map[volume.ID]error // volumes whose replica here could not be opened, or has failed
 
+	sessions sessions
+	fenced   fencedNotes
+
 	free      atomic.Uint64 // bytes the data directory can still take
 	changed   chan struct{} // the cluster's state changed (1 buffered)
 	failed    chan *group
@@ -114,7 +117,7 @@ func (n *Node) open() error {
 	if n.net, err = n.connect(); err != nil {
 		return err
 	}
-	n.net.SetPeers(n.peers())
+	n.followPeers()
 	g, err := openGroup(clusterGroup, "cluster", n.id, n.opt, n.net, n.wal, n.cluster, n)
 	if err != nil {
 		return err
@@ -337,6 +340,7 @@ func (n *Node) tickLoop() {
 		case <-n.closing:
 			return
 		}
+		n.sessions.touch(n.net.Connected, n.opt.Clock())
 		for _, g := range n.snapshotGroups() {
 			g.post(event{tick: true})
 		}

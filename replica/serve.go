@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -25,6 +26,13 @@ func (g *group) mutate(op *volume.Op, enc []byte, res *volume.Result) error {
 	if takesSpace(op.Kind) && !g.hasSpace(len(op.Data)) {
 		*res = volume.Result{Err: volume.ENOSPC}
 		return nil
+	}
+	if op.Kind == volume.Activate { // the primary's word: it is who the others are in touch with
+		op.Nodes = g.owner.inTouch()
+		var err error
+		if enc, err = op.Encode(nil); err != nil {
+			return fmt.Errorf("encode an activation: %w", err)
+		}
 	}
 	volume.StampTime(enc, time.Now().UnixNano())
 	p := newProposal(enc)

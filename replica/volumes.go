@@ -221,7 +221,7 @@ func (n *Node) followCluster() {
 	for {
 		select {
 		case <-n.changed:
-			n.net.SetPeers(n.peers())
+			n.followPeers()
 			n.openVolumes()
 		case g := <-n.failed:
 			n.dropFailed(g)

@@ -115,6 +115,10 @@ func (v *Volume) mutate(index, term uint64, op *Op, r *Result) {
 		v.rename(op, r)
 	case Link:
 		v.link(op, r)
+	case Activate:
+		v.activate(op, r)
+	case Deactivate:
+		v.deactivate(op, r)
 	}
 }
 

@@ -10,6 +10,10 @@ func (v *Volume) setAttr(index uint64, op *Op, r *Result) {
 	if r.Err = in.checkSet(&op.Cred, &op.Set); r.Err != OK {
 		return
 	}
+	if in.fence.shuts(op.Node) {
+		r.Err = EFENCED
+		return
+	}
 	if op.Guard != nil && *op.Guard != in.ctime {
 		r.Err = ENOTSYNC
 		return

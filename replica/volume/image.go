@@ -10,7 +10,10 @@ import (
 const imageMark = 0xa5
 
 // Presence bits of an inode in an image.
-const inodeExclusive = 1 << 0
+const (
+	inodeExclusive = 1 << 0
+	inodeFenced    = 1 << 1 // a replica of before the fence refuses it, and so cannot write past it
+)
 
 // appendImage appends the volume's state, as a checkpoint holds it, and a digest covers it: from
 // "index" on it is the same on replicas that have applied the same entries. Little endian;
@@ -19,12 +22,13 @@ const inodeExclusive = 1 << 0
 //	volume 8, name text, created 8, conf length 4, conf
 //	index 8, term 8
 //	inodes 8, each, by id:
-//	    id 8, gen 4, type 1, flags 1 (1: exclusive), mode 2, nlink 4, uid 4, gid 4,
+//	    id 8, gen 4, type 1, flags 1 (1: exclusive, 2: fenced), mode 2, nlink 4, uid 4, gid 4,
 //	    major 4, minor 4, atime 8, mtime 8, ctime 8, verifier 8
 //	    Regular:   size 8, extents 4, each: num 4, changed 8, blocks 2,
 //	               and if blocks is neither 0 nor 256: bitmap 4 x 8
 //	    Directory: parent 8, cookie 8, names 4, each, by cookie: cookie 8, file 8, text
 //	    SymLink:   target text
+//	    fenced:    writers 1, 2 each, barred 1, 2 each
 //	mark 1 (a5)
 //	clients 4, each, by age: client 8, last 8, replies 4, each, oldest first:
 //	    xid 4, sum 4, err 2, file 8, gen 4
@@ -70,6 +74,9 @@ func (in *inode) append(b []byte) []byte {
 	if in.exclusive {
 		flags = inodeExclusive
 	}
+	if in.fence != nil {
+		flags |= inodeFenced
+	}
 	b = appendU64(b, uint64(in.id))
 	b = appendU32(b, in.gen)
 	b = append(b, byte(in.typ), flags)
@@ -91,6 +98,9 @@ func (in *inode) append(b []byte) []byte {
 		b = in.dir.append(b)
 	case SymLink:
 		b = appendStr16(b, in.target)
+	}
+	if in.fence != nil {
+		b = appendNodes(appendNodes(b, in.fence.writers), in.fence.barred)
 	}
 	return b
 }
@@ -210,7 +220,7 @@ func (d *image) decodeInode() *inode {
 	in.atime, in.mtime, in.ctime = d.i64(), d.i64(), d.i64()
 	in.verifier = d.u64()
 	switch {
-	case in.typ < Regular || in.typ > FIFO || flags&^inodeExclusive != 0 || in.mode&^modeAll != 0:
+	case in.typ < Regular || in.typ > FIFO || flags&^(inodeExclusive|inodeFenced) != 0 || in.mode&^modeAll != 0:
 		d.wrong("file %d has type %d, flags %#x and mode %#o", in.id, in.typ, flags, in.mode)
 	case in.typ == Regular:
 		if in.size = d.u64(); in.size > MaxFileBytes {
@@ -221,6 +231,12 @@ func (d *image) decodeInode() *inode {
 		d.decodeDirectory(in)
 	case in.typ == SymLink:
 		in.target = d.str16()
+	}
+	if flags&inodeFenced != 0 {
+		in.fence = &fence{writers: d.nodes(), barred: d.nodes()}
+		if !ascending(in.fence.writers) || !ascending(in.fence.barred) || in.typ != Regular {
+			d.wrong("file %d has a fence that cannot be", in.id)
+		}
 	}
 	return in
 }

@@ -24,6 +24,7 @@ type inode struct {
 	target     string // SymLink
 	dir        *directory
 	ext        extents // Regular
+	fence      *fence  // of an image that was activated, else nil; replaced, never changed
 	prev, next *inode  // by id; see table
 
 	// shrinks counts truncations, so that a read that ran beside one sees it. Not saved.

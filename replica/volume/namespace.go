@@ -115,7 +115,11 @@ func (v *Volume) createExisting(index uint64, op *Op, child *inode, r *Result) {
 	r.Obj = child.before()
 	if child.typ == Regular {
 		set := SetAttrs{Size: op.Set.Size}
-		if r.Err = child.checkSet(&op.Cred, &set); r.Err == OK {
+		r.Err = child.checkSet(&op.Cred, &set)
+		if r.Err == OK && set.Size != nil && child.fence.shuts(op.Node) {
+			r.Err = EFENCED
+		}
+		if r.Err == OK {
 			v.set(index, child, op, &set, child.stamp(op.Time))
 		}
 	}
@@ -184,6 +188,8 @@ func (v *Volume) remove(op *Op, r *Result) {
 		r.Err = ENOTDIR
 	case op.Kind == RmDir && child.dir.len() > 0:
 		r.Err = ENOTEMPTY
+	case child.fence.shuts(op.Node):
+		r.Err = EFENCED
 	default:
 		dir.dir.remove(op.Name)
 		v.unlink(op, dir, child)
@@ -310,6 +316,8 @@ func (v *Volume) checkMove(op *Op, from, to, child, old *inode) Errno {
 		return EACCES // its ".." changes
 	case old != nil && old.typ == Directory && old.dir.len() > 0:
 		return ENOTEMPTY
+	case child.fence.shuts(op.Node), old != nil && old.fence.shuts(op.Node):
+		return EFENCED
 	}
 	return OK
 }

@@ -45,6 +45,11 @@ const (
 	RmDir   Kind = 39 // File (directory), Name
 	Rename  Kind = 40 // File (from directory), Name, File2 (to directory), Name2
 	Link    Kind = 41 // File (the file), File2 (directory), Name2
+
+	// An image is written only from the nodes that have activated it (fence.go). The primary fills in
+	// Nodes as it proposes. Neither changes attributes.
+	Activate   Kind = 42 // File (an image), Node, Nodes
+	Deactivate Kind = 43 // File, Node
 )
 
 // Mutates reports whether k goes through the log.
@@ -140,7 +145,8 @@ type Op struct {
 	Verifier uint64
 	Rdev     [2]uint32 // major, minor
 	Set      SetAttrs
-	Guard    *int64 // SetAttr: the ctime, nanoseconds since 1970, that the file must have
+	Guard    *int64   // SetAttr: the ctime, nanoseconds since 1970, that the file must have
+	Nodes    []uint16 // Activate: the nodes that are in touch with the primary
 	Data     []byte
 
 	// Room, when set, is the memory that Data is the end of: Data is Room[len(Room)-len(Data):]
@@ -177,6 +183,10 @@ const (
 	EBADCOOKIE   Errno = 523 // Linux's own NFS numbers (include/linux/errno.h) from here
 	ENOTSUPP     Errno = 524
 	ENOTSYNC     Errno = 522 // SetAttr: Guard does not match
+
+	// EFENCED is not Linux's: the file is an image that is active on other nodes than the one the
+	// operation came through. NFS clients are told NFS3ERR_IO.
+	EFENCED Errno = 1024
 )
 
 // Attr are a file's attributes. Times are nanoseconds since 1970. UsedBytes counts allocated

@@ -68,8 +68,9 @@ const (
 //	Symlink, MkNod                 mode 4, uid 4, gid 4, size 8, atime how 1, mtime how 1,
 //	                               atime 8, mtime 8, guard 8, verifier 8, rdev 4+4,
 //	                               name, target
+//	Activate                       nodes 1, 2 each
 //	GetAttr, ReadLink,
-//	FSStat, Commit                 nothing
+//	FSStat, Commit, Deactivate     nothing
 //
 // Flags: 1 guard, 2 mode, 4 uid, 8 gid, 16 size: which of those fields count.
 func (op *Op) Encode(buf []byte) ([]byte, error) {
@@ -107,13 +108,15 @@ func (op *Op) validate() error {
 		return fmt.Errorf("operation %d: %d groups, at most %d", op.Kind, len(op.Cred.Groups), maxGroups)
 	case len(op.Name) > maxName || len(op.Name2) > maxName || len(op.Target) > maxName:
 		return fmt.Errorf("operation %d: a name is longer than %d bytes", op.Kind, maxName)
+	case len(op.Nodes) > maxFenceNodes:
+		return fmt.Errorf("operation %d: %d nodes, at most %d", op.Kind, len(op.Nodes), maxFenceNodes)
 	case len(op.Data) > MaxIOBytes:
 		return fmt.Errorf("operation %d: %d bytes of payload, at most %d", op.Kind, len(op.Data), MaxIOBytes)
 	}
 	return nil
 }
 
-func (k Kind) known() bool { return k >= GetAttr && k <= Commit || k >= SetAttr && k <= Link }
+func (k Kind) known() bool { return k >= GetAttr && k <= Commit || k >= SetAttr && k <= Deactivate }
 
 // header appends the fixed part, the groups and, for a Write, everything before the payload.
 func (op *Op) header(b []byte) []byte {
@@ -184,8 +187,27 @@ func (op *Op) append(b []byte) []byte {
 		b = appendU32(b, op.Rdev[1])
 		b = appendStr16(b, op.Name)
 		b = appendStr16(b, op.Target)
+	case Activate:
+		b = appendNodes(b, op.Nodes)
 	}
 	return b
+}
+
+// appendNodes appends a list of nodes: its length in a byte, two bytes each.
+func appendNodes(b []byte, nodes []uint16) []byte {
+	b = append(b, byte(len(nodes)))
+	for _, n := range nodes {
+		b = appendU16(b, n)
+	}
+	return b
+}
+
+// nodes reads what appendNodes wrote.
+func (d *decoder) nodes() (nodes []uint16) {
+	for n := d.u8(); n > 0 && !d.short; n-- {
+		nodes = append(nodes, d.u16())
+	}
+	return nodes
 }
 
 func value[T any](p *T) (v T) {
@@ -258,6 +280,8 @@ func (op *Op) decodeBody(d *decoder, flags uint8) {
 		op.Verifier = d.u64()
 		op.Rdev = [2]uint32{d.u32(), d.u32()}
 		op.Name, op.Target = d.str16(), d.str16()
+	case Activate:
+		op.Nodes = d.nodes()
 	}
 }
 

@@ -49,6 +49,9 @@ func sampleOps() []Op {
 	add(RmDir, func(op *Op) { op.Name = "d" })
 	add(Rename, func(op *Op) { op.Name, op.File2, op.Gen2, op.Name2 = "a", 20, 21, "b" })
 	add(Link, func(op *Op) { op.File2, op.Gen2, op.Name2 = 20, 21, "b" })
+	add(Activate, func(op *Op) { op.Nodes = []uint16{0, 1, 65535} })
+	add(Activate, nil)
+	add(Deactivate, nil)
 	return ops
 }
 

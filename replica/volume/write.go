@@ -24,7 +24,9 @@ func (v *Volume) write(index, term uint64, op *Op, r *Result) error {
 	in, e := v.table.find(op.File, op.Gen)
 	if e == OK {
 		r.Obj = in.before()
-		e = in.checkWrite(op)
+		if e = in.checkWrite(op); e == OK && in.fence.shuts(op.Node) {
+			e = EFENCED
+		}
 	}
 	r.Verifier = term
 	v.pieces = v.pieces[:0]

@@ -1,0 +1,168 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"trinas/replica/volume"
+)
+
+// ErrNoImage: there is no such file in the volume, or it is none that a guest could have as its
+// disk.
+var ErrNoImage = errors.New("no such image")
+
+// Image is a file that nodes have activated.
+type Image struct {
+	Path    string   `json:"path"`    // from the volume's root
+	Writers []string `json:"writers"` // the nodes where it is active, and that may write it
+	Barred  []string `json:"barred"`  // the nodes that may not write it until they activate it again
+}
+
+// Activate makes this node one that may write the image at path. Nodes that have it active stay so if
+// they are in touch with the primary (sessionTime), as in a live migration; others are shut out:
+// what they still have to write is refused, also when they come back. Returns once a majority has
+// synced that. It waits while the volume has no primary. Errors: ErrNoVolume, ErrNoImage, ctx's.
+func (n *Node) Activate(ctx context.Context, volumeName, path string) error {
+	return n.changeImage(ctx, volume.Activate, volumeName, path)
+}
+
+// Deactivate ends what Activate has begun: this node has no guest any more that uses the image.
+// Errors as with Activate.
+func (n *Node) Deactivate(ctx context.Context, volumeName, path string) error {
+	return n.changeImage(ctx, volume.Deactivate, volumeName, path)
+}
+
+func (n *Node) changeImage(ctx context.Context, kind volume.Kind, volumeName, path string) error {
+	fail := func(err error) error { return fmt.Errorf("image %s of volume %q: %w", path, volumeName, err) }
+	s := n.cluster.view()
+	v := s.volume(volumeName)
+	if v == nil {
+		return fail(fmt.Errorf("%w (see trinas volume list)", ErrNoVolume))
+	}
+	op := volume.Op{File: volume.RootID, Gen: 1}
+	var res volume.Result
+	for name := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' }) {
+		if name == "." || name == ".." {
+			return fail(fmt.Errorf("%w: give its path from the volume's root", ErrNoImage))
+		}
+		op.Kind, op.Name = volume.Lookup, name
+		if err := n.Do(ctx, v.ID, &op, &res); err != nil {
+			return fail(err)
+		}
+		if res.Err != volume.OK {
+			return fail(fmt.Errorf("%w: %q is not there (errno %d)", ErrNoImage, name, res.Err))
+		}
+		op.File, op.Gen = res.Obj.After.File, res.Obj.After.Gen
+	}
+	op.Kind, op.Name = kind, ""
+	if err := n.Do(ctx, v.ID, &op, &res); err != nil {
+		return fail(err)
+	}
+	if res.Err != volume.OK {
+		return fail(fmt.Errorf("%w: it is no regular file (errno %d)", ErrNoImage, res.Err))
+	}
+	event, text := "image-active", "image is active on this node"
+	if kind == volume.Deactivate {
+		event, text = "image-inactive", "image is no longer active on this node"
+	}
+	n.fenced.forget(v.ID, op.File)
+	n.log.Info(text, "event", event, "volume", volumeName, "image", path)
+	return nil
+}
+
+// Images lists the images of a volume that nodes have activated, as this node's replica knows them;
+// it may lag. Errors: ErrNoVolume, also where this node has no replica that works.
+func (n *Node) Images(volumeName string) ([]Image, error) {
+	s := n.cluster.view()
+	v := s.volume(volumeName)
+	if v == nil {
+		return nil, fmt.Errorf("volume %q: %w (see trinas volume list)", volumeName, ErrNoVolume)
+	}
+	g := n.group(uint64(v.ID))
+	if g == nil || g.vol == nil {
+		return nil, fmt.Errorf("volume %q has no replica in service on this node: ask another node", volumeName)
+	}
+	images := []Image{}
+	for _, i := range g.vol.Images() {
+		images = append(images, Image{Path: i.Path, Writers: n.names(i.Writers), Barred: n.names(i.Barred)})
+	}
+	return images, nil
+}
+
+func (n *Node) names(ids []uint16) []string {
+	names := []string{}
+	for _, id := range ids {
+		names = append(names, n.nameOf(uint64(id)))
+	}
+	return names
+}
+
+// inTouch gives the nodes whose guests count as alive: this one, and those that were connected
+// within sessionTime (owner).
+func (n *Node) inTouch() []uint16 {
+	live := append(n.sessions.live(n.opt.Clock()), uint16(n.id))
+	slices.Sort(live)
+	return live
+}
+
+// maxFencedNotes bounds what fencedNotes remembers.
+const maxFencedNotes = 1024
+
+// fencedNotes remembers which images this node was refused to write, so that each is said once.
+type fencedNotes struct {
+	mu   sync.Mutex
+	said map[fencedImage]bool
+}
+
+type fencedImage struct {
+	vol  volume.ID
+	file volume.FileID
+}
+
+// first reports whether the image is to be told of, and remembers it.
+func (f *fencedNotes) first(vol volume.ID, file volume.FileID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := fencedImage{vol, file}
+	if f.said[key] {
+		return false
+	}
+	if f.said == nil || len(f.said) >= maxFencedNotes {
+		f.said = map[fencedImage]bool{}
+	}
+	f.said[key] = true
+	return true
+}
+
+func (f *fencedNotes) forget(vol volume.ID, file volume.FileID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.said, fencedImage{vol, file})
+}
+
+// noteFenced tells, once an image, that this node's changes to it are refused.
+func (n *Node) noteFenced(vol volume.ID, op *volume.Op) {
+	file := op.File
+	if op.Kind != volume.Write && op.Kind != volume.SetAttr {
+		file = 0 // named in a directory: once for the volume is enough
+	}
+	if !n.fenced.first(vol, file) {
+		return
+	}
+	name, path := fmt.Sprintf("%016x", uint64(vol)), fmt.Sprintf("file %d", file)
+	if g := n.group(uint64(vol)); g != nil && g.vol != nil {
+		name = g.name
+		if p := g.vol.Path(file); p != "" {
+			path = p
+		}
+	}
+	if file == 0 {
+		path = op.Name
+	}
+	n.log.Error("writes to an image are refused: it was activated on another node since; "+
+		"end what is left of its guest on this node", "event", "image-fenced", "volume", name, "image", path)
+}

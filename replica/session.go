@@ -1,0 +1,58 @@
+package replica
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// sessionTime is how long a node may be out of touch before an image that is activated elsewhere is
+// taken from it. Shorter than anything that starts a lost node's guests elsewhere (Proxmox HA takes
+// a minute at least), and longer than the restart of an agent during a live migration.
+const sessionTime = 10 * time.Second
+
+// sessions remembers when this node was last in touch with each other one.
+type sessions struct {
+	mu   sync.Mutex
+	seen map[uint64]time.Duration // by member; the node's clock
+}
+
+// follow takes over who is a member. A new one counts as seen: this node may just have started,
+// and knows nothing yet.
+func (s *sessions) follow(peers map[uint64]string, now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := make(map[uint64]time.Duration, len(peers))
+	for id := range peers {
+		seen[id] = now
+		if before, known := s.seen[id]; known {
+			seen[id] = before
+		}
+	}
+	s.seen = seen
+}
+
+// touch notes which members are connected.
+func (s *sessions) touch(connected func(uint64) bool, now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.seen {
+		if connected(id) {
+			s.seen[id] = now
+		}
+	}
+}
+
+// live gives the members that were in touch within sessionTime.
+func (s *sessions) live(now time.Duration) []uint16 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []uint16
+	for id, seen := range s.seen {
+		if now-seen < sessionTime {
+			out = append(out, uint16(id))
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -52,7 +52,7 @@ func newCommand(out, errOut io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVar(&c.socket, "socket", config.Socket, "control `socket` of the agent to ask")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.AddCommand(
-		c.agentCommand(), c.initCommand(), c.joinCommand(), c.tokenCommand(), c.volumeCommand(),
+		c.agentCommand(), c.initCommand(), c.joinCommand(), c.tokenCommand(), c.volumeCommand(), c.imageCommand(),
 		c.statusCommand(), c.rescueCommand(), c.versionCommand(),
 	)
 	return root

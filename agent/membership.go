@@ -21,7 +21,7 @@ func (d *daemon) About() control.About {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return control.About{
-		Version: versionText(), State: d.state, DataDir: d.config.DataDir, NFS: d.nfs,
+		Version: versionText(), Level: control.Level, State: d.state, DataDir: d.config.DataDir, NFS: d.nfs,
 		PID: os.Getpid(), UptimeSec: int64(time.Since(d.started) / time.Second),
 		HeapBytes: memory[0].Value.Uint64(), MemoryBytes: memory[1].Value.Uint64(),
 	}

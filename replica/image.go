@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"trinas/replica/volume"
 )
@@ -14,6 +15,10 @@ import (
 // ErrNoImage: there is no such file in the volume, or it is none that a guest could have as its
 // disk.
 var ErrNoImage = errors.New("no such image")
+
+// ErrCutOff: this node has not reached a majority of a volume's replicas for a while, and others may
+// be serving it.
+var ErrCutOff = errors.New("this node is cut off")
 
 // Image is a file that nodes have activated.
 type Image struct {
@@ -25,9 +30,40 @@ type Image struct {
 // Activate makes this node one that may write the image at path. Nodes that have it active stay so if
 // they are in touch with the primary (sessionTime), as in a live migration; others are shut out:
 // what they still have to write is refused, also when they come back. Returns once a majority has
-// synced that. It waits while the volume has no primary. Errors: ErrNoVolume, ErrNoImage, ctx's.
+// synced that. It waits while the volume has no primary, but not on a node that is cut off from a
+// majority (Service). Errors: ErrNoVolume, ErrNoImage, ErrCutOff, ctx's.
 func (n *Node) Activate(ctx context.Context, volumeName, path string) error {
-	return n.changeImage(ctx, volume.Activate, volumeName, path)
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel(nil)
+	watching.Go(func() { n.watchCutOff(ctx, volumeName, cancel) })
+	err := n.changeImage(ctx, volume.Activate, volumeName, path)
+	if cause := context.Cause(ctx); errors.Is(cause, ErrCutOff) && err != nil {
+		return fmt.Errorf("image %s: %w", path, cause)
+	}
+	return err
+}
+
+// watchCutOff ends ctx by cancel when this node is cut off from the volume.
+func (n *Node) watchCutOff(ctx context.Context, volumeName string, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(n.opt.Heartbeat)
+	defer tick.Stop()
+	for {
+		state := n.cluster.view()
+		if v := state.volume(volumeName); v != nil {
+			var s Service
+			if n.judge(&s, v); s.CutOff {
+				cancel(fmt.Errorf("%w: %s", ErrCutOff, s.Reason))
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Deactivate ends what Activate has begun: this node has no guest any more that uses the image.

@@ -49,6 +49,7 @@ type Node struct {
 
 	sessions sessions
 	fenced   fencedNotes
+	space    knownSpace
 
 	free      atomic.Uint64 // bytes the data directory can still take
 	changed   chan struct{} // the cluster's state changed (1 buffered)
@@ -78,6 +79,7 @@ func Open(opt Options) (*Node, error) {
 		id: id.Node, identity: id, opt: opt, log: opt.Log.With("node", id.Name),
 		groups:  map[uint64]*group{},
 		broken:  map[volume.ID]error{},
+		space:   knownSpace{by: map[volume.ID]volume.Space{}},
 		changed: make(chan struct{}, 1),
 		failed:  make(chan *group, maxVolumes),
 		closing: make(chan struct{}),

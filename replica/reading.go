@@ -110,5 +110,8 @@ func (g *group) look(op *volume.Op, res *volume.Result) error {
 		return errNotPrimary
 	}
 	*res = r
+	if op.Kind == volume.FSStat && r.Err == volume.OK {
+		res.Space.FreeBytes = min(r.Space.FreeBytes, g.freeBytesLeft())
+	}
 	return nil
 }

@@ -64,8 +64,12 @@ func takesSpace(k volume.Kind) bool {
 }
 
 // hasSpace reports whether every in-sync replica can take n bytes more and keep its reserve.
-func (g *group) hasSpace(n int) bool {
-	return min(g.leastFree.Load(), g.owner.freeBytes()) >= g.opt.ReserveBytes+uint64(n)
+func (g *group) hasSpace(n int) bool { return g.freeBytesLeft() >= uint64(n) }
+
+// freeBytesLeft is what every in-sync replica can still take beyond its reserve.
+func (g *group) freeBytesLeft() uint64 {
+	free := min(g.leastFree.Load(), g.owner.freeBytes())
+	return free - min(free, g.opt.ReserveBytes)
 }
 
 // noteFree remembers what a replica's disk can still take. Baton holder only.

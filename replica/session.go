@@ -43,6 +43,17 @@ func (s *sessions) touch(connected func(uint64) bool, now time.Duration) {
 	}
 }
 
+// age is how long ago a member was in touch; 0 for one that is not known.
+func (s *sessions) age(node uint64, now time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen, known := s.seen[node]
+	if !known {
+		return 0
+	}
+	return now - seen
+}
+
 // live gives the members that were in touch within sessionTime.
 func (s *sessions) live(now time.Duration) []uint16 {
 	s.mu.Lock()

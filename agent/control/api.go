@@ -2,13 +2,14 @@
 // open, its server and its client. It must never decide anything: it checks the form of a
 // request, asks the node, and puts the answer into words.
 //
-// Floor 4: imports replica.
+// Floor 4: imports replica, agent/image.
 package control
 
 import (
 	"context"
 	"time"
 
+	"trinas/agent/image"
 	"trinas/replica"
 )
 
@@ -27,6 +28,11 @@ type Cluster interface {
 	CreateVolume(ctx context.Context, name string, replicas int) (replica.VolumeStatus, error)
 	DeleteVolume(ctx context.Context, name string) error
 	Transfer(ctx context.Context, volume, node string) error
+	Service(ctx context.Context, volume string) (replica.Service, error)
+	Activate(ctx context.Context, volume, path string) error
+	Deactivate(ctx context.Context, volume, path string) error
+	Images(volume string) ([]replica.Image, error)
+	image.Doer
 }
 
 // Agent is what the server asks of the daemon around the node.
@@ -41,9 +47,14 @@ type Agent interface {
 	Join(ctx context.Context, node, address, token string) error
 }
 
+// Level counts what the API can do: programs that ask an older agent see a smaller one, and can say so.
+// 1: all but the following. 2: service, activate, deactivate, images.
+const Level = 2
+
 // About describes the daemon that answers.
 type About struct {
 	Version     string `json:"version"`
+	Level       int    `json:"level"` // Level
 	State       string `json:"state"` // Waiting, Running or Stopping
 	DataDir     string `json:"data_dir"`
 	NFS         string `json:"nfs"` // the NFS server's address; "" while it does not serve
@@ -87,6 +98,27 @@ type joinRequest struct {
 type volumeRequest struct {
 	Name     string `json:"name"`
 	Replicas int    `json:"replicas"` // 0: as many as is usual
+}
+
+// Service is the answer to GET /v1/volumes/NAME/service: what a storage plugin asks before it lets a
+// guest start. NFS is where to mount from, "host:port"; "" while this agent serves no NFS.
+type Service struct {
+	replica.Service
+	NFS string `json:"nfs"`
+}
+
+// Image is a guest's image: what the volume holds of it, and where it is active.
+type Image struct {
+	image.Image
+	Writers []string `json:"writers"` // the nodes where it is active; only they may write it, if there are any
+	Barred  []string `json:"barred"`  // the nodes that may not write it until they activate it again
+}
+
+// imageRequest activates or deactivates an image. WaitSec: how long to wait for a primary, at most
+// requestTimeout; 0: that.
+type imageRequest struct {
+	Path    string `json:"path"`
+	WaitSec int    `json:"wait_sec"`
 }
 
 type primaryRequest struct {

@@ -86,6 +86,35 @@ func (c *Client) SetPrimary(ctx context.Context, volume, node string) error {
 	return c.do(ctx, http.MethodPost, path, primaryRequest{Node: node}, nil)
 }
 
+// Service asks what a user of the volume through the agent's node needs to know.
+func (c *Client) Service(ctx context.Context, volume string) (Service, error) {
+	var out Service
+	return out, c.do(ctx, http.MethodGet, "/v1/volumes/"+url.PathEscape(volume)+"/service", nil, &out)
+}
+
+// Images lists the images of one guest, or of all (vmid "").
+func (c *Client) Images(ctx context.Context, volume, vmid string) ([]Image, error) {
+	var out []Image
+	path := "/v1/volumes/" + url.PathEscape(volume) + "/images?vmid=" + url.QueryEscape(vmid)
+	return out, c.do(ctx, http.MethodGet, path, nil, &out)
+}
+
+// Activate lets the agent's node write the image at path, from the volume's root. It waits for a
+// primary, at most wait (0: a minute), in whole seconds.
+func (c *Client) Activate(ctx context.Context, volume, path string, wait time.Duration) error {
+	return c.changeImage(ctx, "activate", volume, path, wait)
+}
+
+// Deactivate ends what Activate began.
+func (c *Client) Deactivate(ctx context.Context, volume, path string, wait time.Duration) error {
+	return c.changeImage(ctx, "deactivate", volume, path, wait)
+}
+
+func (c *Client) changeImage(ctx context.Context, what, volume, path string, wait time.Duration) error {
+	req := imageRequest{Path: path, WaitSec: int(wait / time.Second)}
+	return c.do(ctx, http.MethodPost, "/v1/volumes/"+url.PathEscape(volume)+"/"+what, req, nil)
+}
+
 // do sends in (nil: no body) and decodes the answer into out (nil: ignored).
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader = http.NoBody

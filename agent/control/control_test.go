@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"trinas/replica"
+	"trinas/replica/volume"
 )
 
 // fakeNode is an agent with or without a cluster, which notes what it was asked.
@@ -82,6 +83,37 @@ func (f *fakeNode) Transfer(_ context.Context, volume, node string) error {
 	return f.err
 }
 
+func (f *fakeNode) Service(_ context.Context, volume string) (replica.Service, error) {
+	f.note("service %s", volume)
+	return replica.Service{Cluster: "c", ID: 9, Volume: volume, Serving: true}, f.err
+}
+
+func (f *fakeNode) Activate(_ context.Context, volume, path string) error {
+	f.note("activate %s %s", volume, path)
+	return f.err
+}
+
+func (f *fakeNode) Deactivate(_ context.Context, volume, path string) error {
+	f.note("deactivate %s %s", volume, path)
+	return f.err
+}
+
+func (f *fakeNode) Images(string) ([]replica.Image, error) {
+	return []replica.Image{{Path: "images/100/vm-100-disk-0.raw", Writers: []string{"n1"}, Barred: []string{"n2"}}}, nil
+}
+
+// Do answers for a volume with one image.
+func (f *fakeNode) Do(_ context.Context, _ volume.ID, op *volume.Op, res *volume.Result) error {
+	names := map[volume.FileID]string{volume.RootID: "images", 2: "100", 3: "vm-100-disk-0.raw"}
+	attr := volume.Attr{File: op.File + 1, Gen: 1, Type: volume.Directory}
+	if op.File == 3 {
+		attr.Type, attr.SizeBytes = volume.Regular, 1<<30
+	}
+	*res = volume.Result{EOF: true, Obj: volume.Change{Known: true, After: attr},
+		Entries: []volume.DirEntry{{Name: names[op.File], Cookie: 3, Attr: attr}}}
+	return nil
+}
+
 // start serves f on a socket of its own and returns a client and the socket's path.
 func start(t *testing.T, f *fakeNode) (*Client, string) {
 	t.Helper()
@@ -138,7 +170,21 @@ func TestControl_Requests(t *testing.T) {
 	if vs, err := c.Volumes(ctx); err != nil || len(vs) != 1 || vs[0].ID != 9 {
 		t.Errorf("volumes: %+v, %v", vs, err)
 	}
-	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2]"
+	service, err := c.Service(ctx, "vm")
+	if err != nil || service.Cluster != "c" || !service.Serving {
+		t.Errorf("service: %+v, %v", service, err)
+	}
+	if err := c.Activate(ctx, "vm", "images/100/x.raw", 5*time.Second); err != nil {
+		t.Error(err)
+	}
+	if err := c.Deactivate(ctx, "vm", "images/100/x.raw", 0); err != nil {
+		t.Error(err)
+	}
+	images, err := c.Images(ctx, "vm", "100")
+	if err != nil || len(images) != 1 || images[0].SizeBytes != 1<<30 || fmt.Sprint(images[0].Writers, images[0].Barred) != "[n1] [n2]" {
+		t.Errorf("images: %+v, %v", images, err)
+	}
+	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm]"
 	if got := fmt.Sprint(f.asked); got != want {
 		t.Errorf("asked %s, want %s", got, want)
 	}

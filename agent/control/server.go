@@ -69,6 +69,10 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/volumes", s.createVolume)
 	mux.HandleFunc("DELETE /v1/volumes/{name}", s.deleteVolume)
 	mux.HandleFunc("POST /v1/volumes/{name}/primary", s.setPrimary)
+	mux.HandleFunc("GET /v1/volumes/{name}/service", s.service)
+	mux.HandleFunc("GET /v1/volumes/{name}/images", s.images)
+	mux.HandleFunc("POST /v1/volumes/{name}/activate", s.activate)
+	mux.HandleFunc("POST /v1/volumes/{name}/deactivate", s.deactivate)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, &Error{
 			Text: fmt.Sprintf("the agent does not know the request %s %s", r.Method, r.URL.Path),
@@ -213,6 +217,11 @@ func explain(err error) (int, *Error) {
 		e.Text = "this node belongs to no cluster yet"
 		e.Hint = "trinas init makes a new one, trinas join ADDRESS --token TOKEN enters an existing one"
 		return http.StatusConflict, e
+	case errors.Is(err, replica.ErrCutOff):
+		e.Hint = "see trinas status and the network between the nodes; the others may be serving it"
+		return http.StatusServiceUnavailable, e
+	case errors.Is(err, replica.ErrNoImage):
+		return http.StatusNotFound, e
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Hint = "a majority of nodes has to be up; see trinas status, then try again"
 		return http.StatusGatewayTimeout, e

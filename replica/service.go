@@ -1,0 +1,135 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"trinas/replica/volume"
+)
+
+// Service is what those who use a volume through this node need to know before they do.
+type Service struct {
+	Cluster string    `json:"cluster"` // the cluster's id
+	ID      volume.ID `json:"id"`
+	Volume  string    `json:"volume"`
+	Primary string    `json:"primary"` // "" while there is none that this node knows of
+
+	// Serving: operations through this node are carried out. When it is false Reason says why not, and
+	// CutOff whether waiting is idle: this node has reached no majority of the volume's
+	// replicas for cutOffTime, while others may well be serving.
+	Serving bool   `json:"serving"`
+	CutOff  bool   `json:"cut_off"`
+	Reason  string `json:"reason,omitempty"`
+
+	// What the volume's file systems hold and can still take, as last known; all zero when this node
+	// has not heard yet.
+	Space volume.Space `json:"space"`
+}
+
+// cutOffTime is how long a node may reach no majority before it tells that it is cut off. Elections,
+// a peer's restart and the start of a whole cluster take less.
+const cutOffTime = 10 * time.Second
+
+// spaceWait bounds how long Service waits for the volume's space.
+const spaceWait = 50 * time.Millisecond
+
+// knownSpace is the space of each volume as last heard.
+type knownSpace struct {
+	mu sync.Mutex
+	by map[volume.ID]volume.Space
+}
+
+// Service answers within spaceWait, whatever the others do. Errors: ErrNoVolume.
+func (n *Node) Service(ctx context.Context, name string) (Service, error) {
+	state := n.cluster.view()
+	v := state.volume(name)
+	if v == nil {
+		return Service{}, fmt.Errorf("volume %q: %w (see trinas volume list)", name, ErrNoVolume)
+	}
+	s := Service{Cluster: n.identity.Cluster, ID: v.ID, Volume: name}
+	n.judge(&s, v)
+	if s.Serving {
+		ctx, cancel := context.WithTimeout(ctx, spaceWait)
+		defer cancel()
+		op := volume.Op{Kind: volume.FSStat, File: volume.RootID, Gen: 1}
+		var res volume.Result
+		if err := n.Do(ctx, v.ID, &op, &res); err == nil && res.Err == volume.OK {
+			n.space.mu.Lock()
+			n.space.by[v.ID] = res.Space
+			n.space.mu.Unlock()
+		}
+	}
+	n.space.mu.Lock()
+	s.Space = n.space.by[v.ID]
+	n.space.mu.Unlock()
+	return s, nil
+}
+
+// judge fills in whether this node can serve a volume.
+func (n *Node) judge(s *Service, v *VolumeInfo) {
+	majority := len(v.Replicas)/2 + 1
+	reached, since := n.reach(v, majority)
+	g := n.group(uint64(v.ID))
+	if g != nil && g.vol != nil {
+		if leader := g.view.Load().leader; leader != 0 && (leader == n.id || n.net.Connected(leader)) {
+			s.Primary = n.nameOf(leader)
+		}
+	}
+	switch {
+	case len(reached) < majority:
+		s.CutOff = since >= cutOffTime
+		s.Reason = fmt.Sprintf("this node reaches %s of the %d nodes that keep volume %q (%s), and %d are needed",
+			orNobody(n.names(reached)), len(v.Replicas), v.Name, strings.Join(n.names(ids16(v.Replicas)), ", "), majority)
+	case s.Primary != "" || g == nil || g.vol == nil: // without a replica here others know who leads
+		s.Serving = true
+	default:
+		s.Reason = fmt.Sprintf("volume %q has no primary yet", v.Name)
+	}
+}
+
+// reach gives the nodes with a replica of v that take part and that this node is in touch with,
+// itself among them, and for how long they have been fewer than majority.
+func (n *Node) reach(v *VolumeInfo, majority int) (nodes []uint16, since time.Duration) {
+	now := n.opt.Clock()
+	var ages []time.Duration
+	for _, id := range v.Replicas {
+		age := time.Duration(0)
+		if id == n.id {
+			if g := n.group(uint64(v.ID)); g == nil || g.vol == nil {
+				continue // out of service
+			}
+		} else if !n.net.Connected(id) {
+			if age = n.sessions.age(id, now); age == 0 {
+				age = 1 // not now
+			}
+		}
+		if age == 0 {
+			nodes = append(nodes, uint16(id))
+		}
+		ages = append(ages, age)
+	}
+	slices.Sort(ages)
+	if len(ages) < majority {
+		return nodes, cutOffTime
+	}
+	return nodes, ages[majority-1]
+}
+
+func ids16(ids []uint64) []uint16 {
+	out := make([]uint16, len(ids))
+	for i, id := range ids {
+		out[i] = uint16(id)
+	}
+	return out
+}
+
+func orNobody(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,88 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica"
+	"trinas/replica/volume"
+)
+
+// Goal: a node knows whether it can serve a volume: it tells of an election as something that passes, and
+// of a partition, after a while, as being cut off; an activation then ends at once, and with its reason.
+func TestCluster_Service(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 33, 3)
+		vol := c.Volume("v")
+		c.create(vol, "disk")
+		ctx := context.Background()
+		service := func(node uint64) replica.Service {
+			t.Helper()
+			s, err := c.Node(node).Service(ctx, "v")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		for node := uint64(1); node <= 3; node++ {
+			s := service(node)
+			if !s.Serving || s.CutOff || s.Reason != "" || s.ID != vol || s.Primary == "" || s.Space.TotalBytes == 0 {
+				t.Errorf("node %d, all well: %+v", node, s)
+			}
+		}
+		if _, err := c.Node(1).Service(ctx, "none"); !errors.Is(err, replica.ErrNoVolume) {
+			t.Errorf("no such volume: %v", err)
+		}
+
+		lost := c.Primary(vol)
+		c.Net.Isolate(lost)
+		time.Sleep(5 * time.Second)
+		if s := service(lost); s.Serving || s.CutOff || !strings.Contains(s.Reason, "2 are needed") {
+			t.Errorf("cut off for 5 s: %+v", s)
+		}
+		started := time.Now()
+		err := c.activate(lost, "disk", time.Minute)
+		if waited := time.Since(started); !errors.Is(err, replica.ErrCutOff) || waited > 6*time.Second {
+			t.Errorf("activation on the lost node: %v after %s", err, waited)
+		}
+		started = time.Now()
+		err = c.activate(lost, "disk", time.Minute)
+		if waited := time.Since(started); !errors.Is(err, replica.ErrCutOff) || waited > 200*time.Millisecond {
+			t.Errorf("activation on a node known to be cut off: %v after %s", err, waited)
+		}
+		if s := service(lost); s.Serving || !s.CutOff || s.Space.TotalBytes == 0 {
+			t.Errorf("cut off for longer: %+v", s)
+		}
+		if s := service(lost%3 + 1); !s.Serving {
+			t.Errorf("the others: %+v", s)
+		}
+		c.Net.Rejoin(lost)
+		if err := c.activate(lost, "disk", 10*time.Second); err != nil {
+			t.Errorf("activation after the partition: %v", err)
+		}
+		if err := c.activate(lost, "none", time.Second); !errors.Is(err, replica.ErrNoImage) {
+			t.Errorf("activation of nothing: %v", err)
+		}
+	})
+}
+
+// Goal: free space is what every replica can still take, less the reserve, through every node.
+func TestCluster_ServiceSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const reserve = 64 << 20
+		c := New(t, 34, 3, func(o *replica.Options) { o.ReserveBytes = reserve })
+		vol := c.Volume("v")
+		time.Sleep(2 * time.Second) // heartbeats tell
+		s, err := c.Node(2).Service(context.Background(), "v")
+		op := volume.Op{Kind: volume.FSStat, File: volume.RootID, Gen: 1}
+		res, err2 := c.Do(1, vol, op, time.Second)
+		if err != nil || err2 != nil || s.Space.FreeBytes != res.Space.FreeBytes ||
+			s.Space.FreeBytes == 0 || s.Space.FreeBytes+reserve > s.Space.TotalBytes {
+			t.Errorf("%+v, %v; %+v, %v", s.Space, err, res.Space, err2)
+		}
+	})
+}

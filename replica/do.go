@@ -86,7 +86,8 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 			}
 			hint, err = n.sendOn(callCtx, primary, vol, enc, op, res)
 		default:
-			err = errNotPrimary
+			// Nobody, or the word of a node that has not heard yet that the replica here failed.
+			hint, err = 0, errNotPrimary
 		}
 		if err == nil {
 			if res.Err == volume.EFENCED {

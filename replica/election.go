@@ -37,7 +37,7 @@ func (g *group) forget(leader uint64) {
 		delete(g.held, from)
 		_ = g.raft.Step(m)
 	}
-	g.eager = g.firstWithout(leader)
+	g.eager = g.firstWithout(leader) && !g.owner.slowLog()
 	if g.eager {
 		_ = g.raft.Campaign()
 	}
@@ -74,7 +74,10 @@ func (g *group) handOver(ctx context.Context, to uint64) error {
 		}
 		target := to
 		if target == 0 {
-			target = g.furthest()
+			target = g.furthest(g.fast)
+		}
+		if target == 0 {
+			target = g.furthest(func(uint64) bool { return true })
 		}
 		if target == 0 {
 			started <- fmt.Errorf("hand over %s: no other replica is in sync; wait until one is UpToDate", g.name)
@@ -113,12 +116,12 @@ func (g *group) alone() bool {
 }
 
 // furthest is the other voter that has synced the most and has been heard from lately, 0 when
-// there is none. Baton holder only.
-func (g *group) furthest() (best uint64) {
+// there is none; only of those that are fit. Baton holder only.
+func (g *group) furthest(fit func(id uint64) bool) (best uint64) {
 	st := g.raft.Status()
 	var most uint64
 	for id, pr := range st.Progress {
-		if id == g.self || pr.IsLearner || pr.State != tracker.StateReplicate || !g.net.Connected(id) {
+		if id == g.self || pr.IsLearner || pr.State != tracker.StateReplicate || !g.net.Connected(id) || !fit(id) {
 			continue
 		}
 		if pr.Match > most || pr.Match == most && (best == 0 || id < best) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -79,9 +80,11 @@ type group struct {
 	reads      readQueue
 	installing bool // a snapshot is: what Raft wants appended waits in deferred
 	deferred   []*raftpb.Message
-	eager      bool   // campaign at every tick until there is a leader
+	eager      bool   // campaign without waiting for a time-out, until there is a leader
 	gone       uint64 // the leader whose process is probably gone, until forget
 	freeBytes  map[uint64]uint64
+	slow       map[uint64]bool            // as leader: whether their log is slow, by members that have told
+	leaderless time.Duration              // while there is no leader: since when, by the group's clock
 	held       map[uint64]*raftpb.Message // votes that wait for the end of a promise
 
 	view         atomic.Pointer[view]
@@ -103,6 +106,7 @@ type owner interface {
 	logFailed(error)
 	replicaFailed(*group)
 	freeBytes() uint64 // what this node's disk can still take
+	slowLog() bool     // this node's log is slow: it should not lead
 	inTouch() []uint16 // the nodes whose guests count as alive
 }
 
@@ -112,6 +116,7 @@ type event struct {
 	msg   *raftpb.Message // from a peer, or from the local log or applier
 	round int64           // with a heartbeat or its answer: when the leader sent it
 	free  uint64          // with a heartbeat's answer
+	slow  bool            // the same
 	prop  *proposal
 	read  *indexRead
 	tick  bool
@@ -130,6 +135,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 		outbox:    map[uint64][]transport.Message{},
 		commits:   map[uint64]*raftpb.Message{},
 		freeBytes: map[uint64]uint64{},
+		slow:      map[uint64]bool{},
 		held:      map[uint64]*raftpb.Message{},
 	}
 	g.store = &storage{Group: log.Group(id), sm: sm}
@@ -180,6 +186,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 	hs := g.store.HardState()
 	g.term, g.vote = hs.GetTerm(), hs.GetVote()
 	g.view.Store(newView(0, g.term))
+	g.leaderless = opt.Clock()
 	g.stopped.Go(g.applyLoop)
 	g.post(event{call: func() {}}) // replay what is committed already
 	return g, nil

@@ -50,6 +50,7 @@ type Node struct {
 	sessions sessions
 	fenced   fencedNotes
 	space    knownSpace
+	speed    slowLog
 
 	free      atomic.Uint64 // bytes the data directory can still take
 	changed   chan struct{} // the cluster's state changed (1 buffered)
@@ -102,7 +103,9 @@ func (n *Node) open() error {
 	}
 	n.measureSpace()
 	n.wal, err = wal.Open(n.opt.Disk.Sub(logDir), wal.Options{
-		SegmentBytes: n.opt.SegmentBytes, CacheBytes: n.opt.LogCacheBytes}, n.log)
+		SegmentBytes: n.opt.SegmentBytes, CacheBytes: n.opt.LogCacheBytes,
+		OnSync: func(took time.Duration, _, _ int) { n.speed.synced(took, n.opt.Clock()) },
+	}, n.log)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
@@ -224,6 +227,8 @@ func (n *Node) replicaFailed(g *group) {
 	}
 }
 
+func (n *Node) slowLog() bool { return n.speed.isSlow() }
+
 func (n *Node) freeBytes() uint64 { return n.free.Load() }
 
 // ID is the node's number in the cluster.
@@ -297,7 +302,7 @@ func (n *Node) Raft(from uint64, ms []transport.Message) {
 		var events []event
 		for ; i < len(ms) && ms[i].Group == id; i++ {
 			if m := ms[i].Raft; m.GetFrom() == from && m.GetTo() == n.id {
-				events = append(events, event{msg: m, round: ms[i].Round, free: ms[i].Free})
+				events = append(events, event{msg: m, round: ms[i].Round, free: ms[i].Free, slow: ms[i].Slow})
 			}
 		}
 		if g := n.group(id); g != nil && len(events) > 0 {
@@ -342,6 +347,7 @@ func (n *Node) tickLoop() {
 		case <-n.closing:
 			return
 		}
+		n.watchLog()
 		n.sessions.touch(n.net.Connected, n.opt.Clock())
 		for _, g := range n.snapshotGroups() {
 			g.post(event{tick: true})

@@ -44,6 +44,7 @@ type NodeStatus struct {
 type LogStatus struct {
 	Bytes      int64 `json:"bytes"`
 	LimitBytes int64 `json:"limit_bytes"`
+	Slow       bool  `json:"slow"` // its disk is; the node gives away what it leads
 }
 
 // VolumeStatus is one volume. Primary is "" while there is none that this node knows of.
@@ -105,7 +106,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	out := Status{
 		Cluster: ClusterStatus{ID: n.identity.Cluster, Name: n.identity.ClusterName},
 		Node:    NodeStatus{ID: n.id, Name: n.identity.Name, Connected: true},
-		Log:     LogStatus{Bytes: n.wal.Bytes(), LimitBytes: n.opt.LogBytes},
+		Log:     LogStatus{Bytes: n.wal.Bytes(), LimitBytes: n.opt.LogBytes, Slow: n.speed.isSlow()},
 	}
 	if g := n.group(clusterGroup); g != nil {
 		out.Cluster.Primary = name(g.view.Load().leader)

@@ -31,6 +31,7 @@ func (g *group) step(e *event) {
 			g.lease.answered(from, e.round, now)
 			g.lease.renew(v, now)
 			g.noteFree(from, e.free)
+			g.slow[from] = e.slow
 		}
 	}
 	if err := g.raft.Step(m); err != nil {
@@ -43,7 +44,7 @@ func (g *group) tick() {
 	leads := g.leads()
 	if leads || !g.lease.promised(now) {
 		g.raft.Tick()
-		if g.eager = g.eager && g.view.Load().leader == 0; g.eager {
+		if g.eager = g.eager && g.view.Load().leader == 0; g.eager && g.raft.BasicStatus().RaftState == raft.StateFollower {
 			_ = g.raft.Campaign() // refused while a configuration change waits: the next tick again
 		}
 	}
@@ -185,7 +186,11 @@ func (g *group) send(m *raftpb.Message) {
 		out.Round = int64(g.opt.Clock())
 	case raftpb.MsgHeartbeatResp:
 		out.Round = g.lease.echo(to, m.GetTerm())
-		out.Free = g.owner.freeBytes()
+		out.Free, out.Slow = g.owner.freeBytes(), g.owner.slowLog()
+	case raftpb.MsgPreVote:
+		if g.owner.slowLog() && g.opt.Clock()-g.leaderless < slowYield {
+			return // not campaigning: others are better
+		}
 	}
 	g.enqueue(to, out)
 }
@@ -220,7 +225,11 @@ func (g *group) noteView(rd *raft.Ready) {
 		}
 		g.lease.lead(g.raft.Status().Config.Voters)
 		clear(g.freeBytes) // heartbeats tell it anew
+		clear(g.slow)
 		g.leastFree.Store(math.MaxUint64)
+	}
+	if v.leader == 0 && old.leader != 0 {
+		g.leaderless = g.opt.Clock()
 	}
 	g.view.Store(v)
 	g.gone = 0

@@ -82,7 +82,7 @@ func readFields(r *bufio.Reader, kind raftpb.MessageType, left int) (Message, er
 		return Message{}, err
 	}
 	in := &box{kind: kind}
-	m := Message{Group: binary.LittleEndian.Uint64(head[8:]), Raft: &in.m}
+	m := Message{Group: binary.LittleEndian.Uint64(head[8:]), Raft: &in.m, Slow: mask&isSlow != 0}
 	in.m.Type = &in.kind
 	rest := head[raftHead:]
 	word := func(bit uint16) (uint64, bool) {

@@ -43,9 +43,10 @@ const (
 	isReject // the value of reject
 	hasContext
 	hasEntries
+	isSlow
 
 	wordFields = hasReject - 1
-	allFields  = hasEntries<<1 - 1
+	allFields  = isSlow<<1 - 1
 )
 
 // The fields of an entry that may be there or not.
@@ -108,6 +109,7 @@ func planOf(m Message) plan {
 	set(r.GetReject(), isReject)
 	set(r.Context != nil, hasContext)
 	set(len(r.Entries) > 0, hasEntries)
+	set(m.Slow, isSlow)
 
 	n := fixedBytes(mask) + len(r.Context)
 	for _, e := range r.Entries {

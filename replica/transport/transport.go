@@ -30,6 +30,7 @@ type Message struct {
 	Raft  *raftpb.Message
 	Round int64  // MsgHeartbeat: when the leader sent it, by its own clock; MsgHeartbeatResp: echoed
 	Free  uint64 // MsgHeartbeatResp: bytes the sender's disk can still take
+	Slow  bool   // MsgHeartbeatResp: the sender's log is slow, and it should not lead
 }
 
 // Handler is what the transport delivers to. Its methods are called from goroutines of the

@@ -1,0 +1,146 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica/volume"
+)
+
+// slowDisk makes every sync of a node's log take as long as given; 0: as fast as before.
+func (c *Cluster) slowDisk(node uint64, sync time.Duration) {
+	hook := func(op, name string, _, _ int64) error {
+		if op == "writesync" && strings.HasPrefix(name, "log/") {
+			time.Sleep(sync)
+		}
+		return nil
+	}
+	if sync == 0 {
+		hook = nil
+	}
+	c.nodes[node-1].disk.OnOp(hook)
+}
+
+// longestWrite writes again and again for some time through a node, and returns the longest wait.
+func (c *Cluster) longestWrite(node uint64, vol volume.ID, f volume.Attr, total time.Duration) (longest time.Duration) {
+	c.t.Helper()
+	for end := time.Now().Add(total); time.Now().Before(end); {
+		start := time.Now()
+		if res, err := c.Do(node, vol, writeOp(f, 0, bytes.Repeat([]byte{1}, 4096)), time.Minute); err != nil || res.Err != volume.OK {
+			c.t.Fatalf("write through node %d: %v, errno %d", node, err, res.Err)
+		}
+		longest = max(longest, time.Since(start))
+		time.Sleep(10 * time.Millisecond)
+	}
+	return longest
+}
+
+// Goal: a primary whose log becomes slow is replaced before clients wait for long, does not come back as
+// primary while others can be, not even when the other one is lost for a moment, and may when its
+// disk is well again. DESIGN.md of the whole, failure detection.
+func TestCluster_SlowLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 41, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		slow := c.Primary(vol)
+		a, b := slow%3+1, (slow+1)%3+1
+		c.slowDisk(slow, 400*time.Millisecond)
+		if longest := c.longestWrite(a, vol, f, 10*time.Second); longest > 1500*time.Millisecond {
+			t.Errorf("a write waited for %s when the primary's log became slow", longest)
+		}
+		if now := c.Primary(vol); now == slow {
+			t.Fatal("the node with the slow log is still primary")
+		}
+		if longest := c.longestWrite(a, vol, f, 5*time.Second); longest > 50*time.Millisecond {
+			t.Errorf("with a slow secondary a write waited for %s", longest)
+		}
+		for round := range 3 {
+			lost := c.Primary(vol)
+			c.Crash(lost)
+			other := a + b - lost
+			c.longestWrite(other, vol, f, 6*time.Second)
+			if now := c.Primary(vol); now != other {
+				t.Errorf("round %d: primary is node %d, the one with the slow log is %d", round, now, slow)
+			}
+			c.Start(lost)
+			c.waitUpToDate(vol)
+		}
+		c.slowDisk(slow, 0)
+		c.longestWrite(a, vol, f, 40*time.Second)
+		c.Transfer(vol, slow)
+		if c.longestWrite(slow, vol, f, 15*time.Second); c.Primary(vol) != slow {
+			t.Error("the node whose log is fast again gave the volume away")
+		}
+	})
+}
+
+// Goal: where all logs are slow, somebody leads all the same.
+func TestCluster_AllLogsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 42, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		for id := uint64(1); id <= 3; id++ {
+			c.slowDisk(id, 300*time.Millisecond)
+		}
+		c.longestWrite(1, vol, f, 10*time.Second)
+		lost := c.Primary(vol)
+		c.Crash(lost)
+		if longest := c.longestWrite(lost%3+1, vol, f, 20*time.Second); longest > 12*time.Second {
+			t.Errorf("a write waited for %s", longest)
+		}
+	})
+}
+
+// Goal: a replica whose disk refuses to write objects leaves service, and says so; its node goes on
+// serving through the others, the volume goes on, and a restart with a good disk brings it back.
+func TestCluster_ReplicaFailed(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { replicaFails(t, errno) })
+		})
+	}
+}
+
+func replicaFails(t *testing.T, errno syscall.Errno) {
+	c := New(t, 43, 3)
+	vol := c.Volume("v")
+	f := c.create(vol, "f")
+	for _, bad := range []uint64{c.Primary(vol), c.Primary(vol)%3 + 1} { // a primary's, a secondary's or the new primary's
+		c.nodes[bad-1].disk.OnOp(func(op, name string, _, _ int64) error {
+			if op == "write" && strings.HasPrefix(name, "volumes/") {
+				return errno
+			}
+			return nil
+		})
+		c.longestWrite(bad, vol, f, 3*time.Second) // through the node whose replica fails
+		if state, reason := c.replicaState(vol, bad); state != "Failed" || !strings.Contains(reason, "volumes/") {
+			t.Errorf("replica of node %d: %s, %q", bad, state, reason)
+		}
+		if res, err := c.Do(bad, vol, readOp(f, 0, 4096), time.Second); err != nil || res.Err != volume.OK || res.Count != 4096 {
+			t.Errorf("read through node %d, whose replica failed: %v, errno %d", bad, err, res.Err)
+		}
+		c.nodes[bad-1].disk.OnOp(nil)
+		c.Crash(bad)
+		c.Start(bad)
+		c.waitUpToDate(vol)
+	}
+}
+
+// replicaState is the state of a node's replica of a volume, and its reason, as the node itself tells.
+func (c *Cluster) replicaState(vol volume.ID, node uint64) (state, reason string) {
+	for _, v := range c.Node(node).Status(context.Background()).Volumes {
+		for _, r := range v.Replicas {
+			if v.ID == vol && r.Node == c.Node(node).Name() {
+				return string(r.State), r.Reason
+			}
+		}
+	}
+	return "none", ""
+}

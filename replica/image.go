@@ -74,10 +74,9 @@ func (n *Node) Deactivate(ctx context.Context, volumeName, path string) error {
 
 func (n *Node) changeImage(ctx context.Context, kind volume.Kind, volumeName, path string) error {
 	fail := func(err error) error { return fmt.Errorf("image %s of volume %q: %w", path, volumeName, err) }
-	s := n.cluster.view()
-	v := s.volume(volumeName)
-	if v == nil {
-		return fail(fmt.Errorf("%w (see trinas volume list)", ErrNoVolume))
+	v, err := n.findVolume(ctx, volumeName)
+	if err != nil {
+		return fail(err)
 	}
 	op := volume.Op{File: volume.RootID, Gen: 1}
 	var res volume.Result

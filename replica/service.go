@@ -43,12 +43,14 @@ type knownSpace struct {
 	by map[volume.ID]volume.Space
 }
 
-// Service answers within spaceWait, whatever the others do. Errors: ErrNoVolume.
+// Service answers within twice spaceWait, whatever the others do. Errors: ErrNoVolume, or that this
+// node cannot know yet whether there is such a volume.
 func (n *Node) Service(ctx context.Context, name string) (Service, error) {
-	state := n.cluster.view()
-	v := state.volume(name)
-	if v == nil {
-		return Service{}, fmt.Errorf("volume %q: %w (see trinas volume list)", name, ErrNoVolume)
+	findCtx, cancel := context.WithTimeout(ctx, spaceWait)
+	defer cancel()
+	v, err := n.findVolume(findCtx, name)
+	if err != nil {
+		return Service{}, err
 	}
 	s := Service{Cluster: n.identity.Cluster, ID: v.ID, Volume: name}
 	n.judge(&s, v)
@@ -67,6 +69,27 @@ func (n *Node) Service(ctx context.Context, name string) (Service, error) {
 	s.Space = n.space.by[v.ID]
 	n.space.mu.Unlock()
 	return s, nil
+}
+
+// findVolume gives what the cluster's state says of a volume. That there is none is only said once this
+// node has caught up with the others: after a start it may not have heard of it yet.
+func (n *Node) findVolume(ctx context.Context, name string) (*VolumeInfo, error) {
+	for asked := false; ; asked = true {
+		state := n.cluster.view()
+		if v := state.volume(name); v != nil {
+			return v, nil
+		}
+		g := n.group(clusterGroup)
+		switch {
+		case asked:
+			return nil, fmt.Errorf("volume %q: %w (see trinas volume list)", name, ErrNoVolume)
+		case g == nil:
+			return nil, ErrClosed
+		}
+		if err := n.catchUp(ctx, g); err != nil {
+			return nil, fmt.Errorf("volume %q is not known to this node, which has heard from no majority of the nodes since it started: %w", name, err)
+		}
+	}
 }
 
 // judge fills in whether this node can serve a volume.

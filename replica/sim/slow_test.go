@@ -60,10 +60,13 @@ func TestCluster_SlowLog(t *testing.T) {
 		if longest := c.longestWrite(a, vol, f, 5*time.Second); longest > 50*time.Millisecond {
 			t.Errorf("with a slow secondary a write waited for %s", longest)
 		}
-		for round := range 3 {
+		for round := range 10 {
 			lost := c.Primary(vol)
 			c.Crash(lost)
 			other := a + b - lost
+			if now := c.Primary(vol); now != other { // the first one after the crash
+				t.Errorf("round %d: node %d became primary, the one with the slow log is %d", round, now, slow)
+			}
 			c.longestWrite(other, vol, f, 6*time.Second)
 			if now := c.Primary(vol); now != other {
 				t.Errorf("round %d: primary is node %d, the one with the slow log is %d", round, now, slow)

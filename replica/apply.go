@@ -81,7 +81,13 @@ func (g *group) applyLoop() {
 func (g *group) applyEntry(e *raftpb.Entry) error {
 	index, term := e.GetIndex(), e.GetTerm()
 	if index <= g.applied.get() {
-		return nil // a snapshot that was installed meanwhile holds it
+		// A snapshot that was installed meanwhile holds it, but its configuration is that of an
+		// earlier index: Raft has to see this change.
+		if e.GetType() != raftpb.EntryNormal {
+			_, err := g.changeConf(e)
+			return err
+		}
+		return nil
 	}
 	var res volume.Result
 	var err error
@@ -100,6 +106,19 @@ func (g *group) applyEntry(e *raftpb.Entry) error {
 
 // applyConf changes the group's membership.
 func (g *group) applyConf(e *raftpb.Entry) error {
+	cs, err := g.changeConf(e)
+	if err != nil {
+		return err
+	}
+	conf, err := proto.Marshal(cs)
+	if err != nil {
+		return fmt.Errorf("encode the configuration: %w", err)
+	}
+	return g.sm.ApplyConf(e.GetIndex(), e.GetTerm(), conf)
+}
+
+// changeConf makes Raft's configuration what the entry says, and returns it.
+func (g *group) changeConf(e *raftpb.Entry) (*raftpb.ConfState, error) {
 	var cc raftpb.ConfChangeI
 	var err error
 	if e.GetType() == raftpb.EntryConfChange {
@@ -110,7 +129,7 @@ func (g *group) applyConf(e *raftpb.Entry) error {
 		cc, err = v2, proto.Unmarshal(e.GetData(), v2)
 	}
 	if err != nil {
-		return fmt.Errorf("decode the configuration change: %w", err)
+		return nil, fmt.Errorf("decode the configuration change: %w", err)
 	}
 	changed := make(chan *raftpb.ConfState, 1)
 	g.post(event{call: func() {
@@ -120,13 +139,9 @@ func (g *group) applyConf(e *raftpb.Entry) error {
 	}})
 	select {
 	case cs := <-changed:
-		conf, err := proto.Marshal(cs)
-		if err != nil {
-			return fmt.Errorf("encode the configuration: %w", err)
-		}
-		return g.sm.ApplyConf(e.GetIndex(), e.GetTerm(), conf)
+		return cs, nil
 	case <-g.ctx.Done():
-		return ErrClosed
+		return nil, ErrClosed
 	}
 }
 

@@ -26,6 +26,8 @@ type Member struct {
 	ID      uint64 `json:"id"` // never used again
 	Name    string `json:"name"`
 	Address string `json:"address"` // host:port for the other nodes
+
+	Leaving bool `json:"leaving,omitempty"` // its replicas move to others; then it is no member any more
 }
 
 // VolumeInfo is a volume as the cluster knows it.
@@ -34,12 +36,21 @@ type VolumeInfo struct {
 	Name     string    `json:"name"`
 	Replicas []uint64  `json:"replicas"` // nodes
 	Created  int64     `json:"created"`  // nanoseconds since 1970
+
+	// Founders are the nodes that the volume was made on, once it has moved: its group's configuration
+	// at index 1. Joined are those that came later, ever; a node's replica then begins empty, outside of the
+	// configuration. Leaving are those that have data still, although they are not wanted any more.
+	Founders []uint64 `json:"founders,omitempty"`
+	Joined   []uint64 `json:"joined,omitempty"`
+	Leaving  []uint64 `json:"leaving,omitempty"`
 }
 
 // joinToken admits one node until it expires. Only its hash is kept.
 type joinToken struct {
 	Hash    string `json:"hash"`    // hex SHA-256
 	Expires int64  `json:"expires"` // nanoseconds since 1970
+
+	Replaces uint64 `json:"replaces,omitempty"` // the node whose place whoever joins takes
 }
 
 // clusterState is what the cluster group's log builds up. Every node holds the authority's key:
@@ -72,6 +83,7 @@ type clusterCommand struct {
 	Node   *Member     `json:"node,omitempty"`
 	Volume *VolumeInfo `json:"volume,omitempty"`
 	Token  *joinToken  `json:"token,omitempty"`
+	From   []uint64    `json:"from,omitempty"` // place-volume: the replicas that are to be changed
 }
 
 // clusterMachine is the cluster group's state machine.
@@ -94,7 +106,7 @@ type savedCluster struct {
 	State clusterState `json:"state"`
 }
 
-const clusterFile = "state"
+const clusterFile = clusterDir + "/state"
 
 func openCluster(fsys disk.FS) (*clusterMachine, error) {
 	m := &clusterMachine{fs: fsys, changed: func() {}}
@@ -246,6 +258,11 @@ const (
 	cmdAddToken     = "add-token"     // Token
 	cmdAddVolume    = "add-volume"    // Volume (name, replicas); EEXIST, ENOSPC
 	cmdDeleteVolume = "delete-volume" // Volume (id); ENOENT
+
+	cmdPlaceVolume  = "place-volume"  // Volume (id, replicas), From; ENOENT, EINVAL, EEXIST: another change is under way
+	cmdSettleVolume = "settle-volume" // Volume (id, replicas): those who leave have left; ENOENT
+	cmdLeaveNode    = "leave-node"    // Node (id): it is to be emptied and removed; ENOENT
+	cmdRemoveNode   = "remove-node"   // Node (id); ENOENT, ENOTEMPTY: it still has replicas
 )
 
 func (s *clusterState) apply(index uint64, c *clusterCommand) (known bool, errno volume.Errno) {
@@ -277,18 +294,87 @@ func (s *clusterState) apply(index uint64, c *clusterCommand) (known bool, errno
 		}
 		s.Volumes = slices.Delete(slices.Clone(s.Volumes), i, i+1)
 		return true, volume.OK
+	case c.Do == cmdPlaceVolume && c.Volume != nil:
+		return true, s.placeVolume(c)
+	case c.Do == cmdSettleVolume && c.Volume != nil:
+		v := s.volumeByID(c.Volume.ID)
+		if v == nil || !slices.Equal(v.Replicas, c.Volume.Replicas) {
+			return true, volume.ENOENT
+		}
+		v.Leaving = nil
+		return true, volume.OK
+	case c.Do == cmdLeaveNode && c.Node != nil:
+		m := s.node(c.Node.ID)
+		if m == nil {
+			return true, volume.ENOENT
+		}
+		m.Leaving = true
+		return true, volume.OK
+	case c.Do == cmdRemoveNode && c.Node != nil:
+		return true, s.removeNode(c.Node.ID)
 	}
 	return false, volume.OK
 }
 
+// placeVolume gives a volume other replicas.
+func (s *clusterState) placeVolume(c *clusterCommand) volume.Errno {
+	v := s.volumeByID(c.Volume.ID)
+	switch {
+	case v == nil:
+		return volume.ENOENT
+	case len(v.Leaving) > 0 || !slices.Equal(v.Replicas, c.From):
+		return volume.EEXIST
+	case len(c.Volume.Replicas) == 0:
+		return volume.EINVAL
+	}
+	for i, id := range c.Volume.Replicas {
+		if s.node(id) == nil || slices.Contains(c.Volume.Replicas[:i], id) {
+			return volume.EINVAL
+		}
+	}
+	if v.Founders == nil {
+		v.Founders = v.Replicas
+	}
+	for _, id := range c.Volume.Replicas {
+		if !slices.Contains(v.Replicas, id) && !slices.Contains(v.Joined, id) {
+			v.Joined = append(slices.Clone(v.Joined), id)
+		}
+	}
+	for _, id := range v.Replicas {
+		if !slices.Contains(c.Volume.Replicas, id) {
+			v.Leaving = append(v.Leaving, id)
+		}
+	}
+	v.Replicas = slices.Clone(c.Volume.Replicas)
+	return volume.OK
+}
+
+// removeNode ends a node's membership.
+func (s *clusterState) removeNode(id uint64) volume.Errno {
+	i := slices.IndexFunc(s.Nodes, func(m Member) bool { return m.ID == id })
+	if i < 0 {
+		return volume.ENOENT
+	}
+	for _, v := range s.Volumes {
+		if slices.Contains(v.Replicas, id) || slices.Contains(v.Leaving, id) {
+			return volume.ENOTEMPTY
+		}
+	}
+	s.Nodes = slices.Delete(slices.Clone(s.Nodes), i, i+1)
+	return volume.OK
+}
+
+// addNode admits a node. One that takes another's place may have its name and its address; the old one
+// is then known by its name and number until it is gone.
 func (s *clusterState) addNode(c *clusterCommand) volume.Errno {
 	s.dropTokens(c.Time)
 	i := slices.IndexFunc(s.Tokens, func(t joinToken) bool { return t.Hash == c.Token.Hash })
 	if i < 0 {
 		return volume.EACCES
 	}
+	replaces := s.Tokens[i].Replaces
 	for _, m := range s.Nodes {
-		if strings.EqualFold(m.Name, c.Node.Name) || m.Address == c.Node.Address {
+		if m.ID != replaces && (strings.EqualFold(m.Name, c.Node.Name) || m.Address == c.Node.Address) {
 			return volume.EEXIST
 		}
 	}
@@ -299,6 +385,12 @@ func (s *clusterState) addNode(c *clusterCommand) volume.Errno {
 	m := *c.Node
 	m.ID = s.NextNode
 	s.NextNode++
+	if old := s.node(replaces); old != nil {
+		old.Leaving = true
+		if strings.EqualFold(old.Name, m.Name) {
+			old.Name = fmt.Sprintf("%.50s-old%d", old.Name, old.ID)
+		}
+	}
 	s.Nodes = append(s.Nodes, m)
 	return volume.OK
 }
@@ -311,6 +403,24 @@ func (s *clusterState) volume(name string) *VolumeInfo {
 	for i := range s.Volumes {
 		if s.Volumes[i].Name == name {
 			return &s.Volumes[i]
+		}
+	}
+	return nil
+}
+
+func (s *clusterState) volumeByID(id volume.ID) *VolumeInfo {
+	for i := range s.Volumes {
+		if s.Volumes[i].ID == id {
+			return &s.Volumes[i]
+		}
+	}
+	return nil
+}
+
+func (s *clusterState) nodeNamed(name string) *Member {
+	for i := range s.Nodes {
+		if s.Nodes[i].Name == name {
+			return &s.Nodes[i]
 		}
 	}
 	return nil

@@ -56,5 +56,8 @@ func replaceFile(fsys disk.FS, name string, content []byte) error {
 	if err := fsys.Rename(next, name); err != nil {
 		return err
 	}
-	return fsys.SyncDir(dir)
+	if err := fsys.SyncDir(dir); err != nil || dir == "." {
+		return err
+	}
+	return fsys.SyncDir(path.Dir(dir)) // dir itself may be new
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -147,10 +148,17 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 	g.vol, _ = sm.(*volume.Volume)
 	index, term := sm.Applied()
 	g.applied.set(index)
-	if last, err := g.store.LastIndex(); err != nil {
+	first, err := g.store.FirstIndex()
+	last, err2 := g.store.LastIndex()
+	if err := errors.Join(err, err2); err != nil {
 		return nil, fmt.Errorf("read the log of %s: %w", name, err)
-	} else if last < index {
-		// New, or stopped while a snapshot was being installed.
+	}
+	if index > 0 && first > index+1 {
+		return nil, fmt.Errorf("the log of %s begins at entry %d, and its checkpoint is at %d: what is between is missing; "+
+			"let the replica be made anew (trinas volume move to another node, or trinas node replace)", name, first, index)
+	}
+	if last < index || index == 0 && last > 0 {
+		// New, or stopped while a snapshot was being installed, or here once and removed.
 		reset := make(chan error, 1)
 		g.store.Reset(index, term, func(err error) { reset <- err })
 		if err := <-reset; err != nil {

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
-	"google.golang.org/protobuf/proto"
 
 	"trinas/replica/volume"
 )
@@ -27,14 +24,16 @@ func (n *Node) maintain() {
 	last := map[uint64]time.Time{}
 	t := time.NewTicker(maintainEvery)
 	defer t.Stop()
-	for round := 0; ; round++ {
+	swept := false
+	for {
 		select {
 		case <-t.C:
 		case <-n.closing:
 			return
 		}
 		n.measureSpace()
-		n.admitMembers()
+		swept = swept || n.sweep(ctx)
+		n.shapeGroups(ctx)
 		n.checkpoint(ctx, last)
 		n.shrinkLog(ctx, last)
 	}
@@ -97,39 +96,4 @@ func (g *group) feeds() (yes bool) {
 		yes = yes || pr.State == tracker.StateSnapshot
 	}
 	return yes
-}
-
-// admitMembers is the cluster leader's duty: nodes that were admitted become learners of the
-// cluster group, and voters when they have caught up. One step at a time.
-func (n *Node) admitMembers() {
-	g := n.group(clusterGroup)
-	if g == nil || g.view.Load().leader != n.id {
-		return
-	}
-	members := n.cluster.view().Nodes
-	g.post(event{call: func() {
-		if !g.leads() {
-			return
-		}
-		st := g.raft.Status()
-		voters := st.Config.Voters.IDs()
-		for _, m := range members {
-			if _, ok := voters[m.ID]; ok {
-				continue
-			}
-			pr, known := st.Progress[m.ID]
-			change := raftpb.ConfChangeAddLearnerNode
-			if known {
-				if pr.Match < st.GetCommit() {
-					continue // still catching up
-				}
-				change = raftpb.ConfChangeAddNode
-			}
-			cc := &raftpb.ConfChange{Type: change.Enum(), NodeId: proto.Uint64(m.ID)}
-			if err := g.raft.ProposeConfChange(cc); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
-				g.log.Warn("cannot change the cluster's membership", "node", m.Name, "err", err)
-			}
-			return
-		}
-	}})
 }

@@ -130,7 +130,7 @@ func Init(opt Options, clusterName, nodeName string) (token string, err error) {
 	if err != nil {
 		return "", err
 	}
-	m := &clusterMachine{fs: opt.Disk.Sub(clusterDir)}
+	m := &clusterMachine{fs: opt.Disk}
 	if err := m.save(savedCluster{Index: 1, Term: 1, Conf: conf, State: clusterState{
 		Format: clusterFormat, Cluster: cluster.String(), Name: clusterName, CA: string(ca), CAKey: string(caKey),
 		NextNode: firstNode + 1, Tokens: []joinToken{tok},
@@ -159,8 +159,12 @@ func hashSecret(s string) string {
 }
 
 // NewToken makes a token with which one node can join within an hour.
-func (n *Node) NewToken(ctx context.Context) (string, error) {
+func (n *Node) NewToken(ctx context.Context) (string, error) { return n.makeToken(ctx, 0) }
+
+// makeToken makes a token for a node that takes the place of replaces (0: of nobody).
+func (n *Node) makeToken(ctx context.Context, replaces uint64) (string, error) {
 	text, tok := newToken([]byte(n.identity.CA), time.Now())
+	tok.Replaces = replaces
 	_, errno, err := n.command(ctx, clusterCommand{Do: cmdAddToken, Token: &tok})
 	if err != nil {
 		return "", fmt.Errorf("make a token: %w", err)
@@ -302,8 +306,6 @@ func (n *Node) admit(ctx context.Context, remote net.Addr, raw []byte) ([]byte, 
 	return nil, fmt.Errorf("node %q was removed meanwhile", r.Name)
 }
 
-// peers are the other nodes' addresses: as the cluster knows them, or, until this node has heard
-// from it, as they were when it joined.
 // followPeers makes connections and sessions what the cluster's state says.
 func (n *Node) followPeers() {
 	peers := n.peers()
@@ -311,6 +313,8 @@ func (n *Node) followPeers() {
 	n.sessions.follow(peers, n.opt.Clock())
 }
 
+// peers are the other nodes' addresses: as the cluster knows them, or, until this node has heard
+// from it, as they were when it joined.
 func (n *Node) peers() map[uint64]string {
 	members := n.cluster.view().Nodes
 	if len(members) == 0 {

@@ -109,7 +109,7 @@ func (n *Node) open() error {
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
-	n.cluster, err = openCluster(n.opt.Disk.Sub(clusterDir))
+	n.cluster, err = openCluster(n.opt.Disk)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ func (g *group) step(e *event) {
 	from := m.GetFrom()
 	switch m.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
+		if g.outside() {
+			return
+		}
 		if g.gone != 0 || g.lease.forbidsVote(m, g.opt.Clock()) {
 			g.held[from] = m // bounded by the number of nodes
 			return
@@ -38,6 +41,10 @@ func (g *group) step(e *event) {
 		g.log.Debug("raft refused a message", "type", m.GetType(), "from", from, "err", err)
 	}
 }
+
+// outside reports whether this member knows of no configuration: it is new, or was here before and has
+// forgotten what it voted for. It has no vote before the leader has told it everything.
+func (g *group) outside() bool { return len(g.raft.Status().Config.Voters.IDs()) == 0 }
 
 func (g *group) tick() {
 	now := g.opt.Clock()

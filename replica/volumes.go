@@ -1,12 +1,15 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,10 +54,10 @@ func (n *Node) CreateVolume(ctx context.Context, name string, replicas int) (Vol
 	if replicas%2 == 0 || replicas < 0 || replicas > 5 {
 		return VolumeStatus{}, fmt.Errorf("volume %q: %d replicas make no sense; use 3 (or 1 or 5)", name, replicas)
 	}
-	if len(s.Nodes) < replicas {
-		return VolumeStatus{}, fmt.Errorf("volume %q needs %d nodes and the cluster has %d: let the others join first (trinas token, then trinas join there)", name, replicas, len(s.Nodes))
-	}
 	info := &VolumeInfo{Name: name, Replicas: n.place(s, replicas)}
+	if len(info.Replicas) < replicas {
+		return VolumeStatus{}, fmt.Errorf("volume %q needs %d nodes and the cluster has %d: let the others join first (trinas token, then trinas join there)", name, replicas, len(info.Replicas))
+	}
 	index, errno, err := n.command(ctx, clusterCommand{Do: cmdAddVolume, Volume: info})
 	if err != nil {
 		return VolumeStatus{}, fmt.Errorf("create volume %q: %w", name, err)
@@ -93,32 +96,38 @@ func (n *Node) formed(ctx context.Context, id volume.ID, name string) (VolumeSta
 	}
 }
 
-// place chooses the nodes for a new volume: those with the fewest replicas, this node first
-// among equals, since the admin works here.
+// place chooses the nodes for a new volume.
 func (n *Node) place(s clusterState, replicas int) []uint64 {
+	ids := slices.DeleteFunc(n.rank(s), func(id uint64) bool { return s.node(id).Leaving })
+	return ids[:min(replicas, len(ids))]
+}
+
+// rank orders the nodes for a new replica: those with the fewest first, and among equals this
+// node, since the admin works here, then those that are in touch.
+func (n *Node) rank(s clusterState) []uint64 {
 	load := map[uint64]int{}
 	for _, v := range s.Volumes {
 		for _, id := range v.Replicas {
 			load[id]++
 		}
 	}
+	away := func(id uint64) int {
+		switch {
+		case id == n.id:
+			return 0
+		case n.net.Connected(id):
+			return 1
+		}
+		return 2
+	}
 	ids := make([]uint64, 0, len(s.Nodes))
 	for _, m := range s.Nodes {
 		ids = append(ids, m.ID)
 	}
 	slices.SortStableFunc(ids, func(a, b uint64) int {
-		if d := load[a] - load[b]; d != 0 {
-			return d
-		}
-		switch n.id {
-		case a:
-			return -1
-		case b:
-			return 1
-		}
-		return 0
+		return cmp.Or(load[a]-load[b], away(a)-away(b))
 	})
-	return ids[:replicas]
+	return ids
 }
 
 // DeleteVolume removes a volume and every copy of its data, for ever.
@@ -236,7 +245,7 @@ func (n *Node) openVolumes() {
 	s := n.cluster.view()
 	wanted := map[uint64]bool{clusterGroup: true}
 	for _, v := range s.Volumes {
-		if !slices.Contains(v.Replicas, n.id) {
+		if !slices.Contains(v.Replicas, n.id) && !slices.Contains(v.Leaving, n.id) {
 			continue
 		}
 		wanted[uint64(v.ID)] = true
@@ -266,12 +275,23 @@ func (n *Node) openVolumes() {
 
 func (n *Node) openVolume(info VolumeInfo) error {
 	fsys := n.opt.Disk.Sub(VolumeDir(info.ID))
-	conf, err := proto.Marshal(&raftpb.ConfState{Voters: info.Replicas})
-	if err != nil {
-		return err
+	founders := info.Founders
+	if founders == nil {
+		founders = info.Replicas
 	}
 	made := volume.Info{ID: info.ID, Name: info.Name, Created: info.Created}
-	if err := volume.Make(fsys, made, conf); err != nil {
+	var err error
+	if slices.Contains(info.Joined, n.id) {
+		// It may have been here before and forgotten what it voted for: it takes no part before the
+		// others have told it everything, its configuration included.
+		err = volume.MakeEmpty(fsys, made)
+	} else {
+		var conf []byte
+		if conf, err = proto.Marshal(&raftpb.ConfState{Voters: founders}); err == nil {
+			err = volume.Make(fsys, made, conf)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("make the replica: %w", err)
 	}
 	for _, dir := range []string{volumesDir, "."} {
@@ -288,7 +308,7 @@ func (n *Node) openVolume(info VolumeInfo) error {
 		return errors.Join(err, vol.Close())
 	}
 	n.setGroup(g)
-	if index, _ := vol.Applied(); index == 1 && info.Replicas[0] == n.id {
+	if index, _ := vol.Applied(); index == 1 && founders[0] == n.id {
 		g.found() // a new volume need not wait for an election time-out
 	}
 	return nil
@@ -302,12 +322,72 @@ func (n *Node) removeVolume(g *group) {
 	if err := g.close(); err != nil {
 		n.log.Error("close a deleted volume", "volume", g.name, "err", err)
 	}
-	g.store.Remove()
-	if err := n.opt.Disk.RemoveAll(VolumeDir(volume.ID(g.id))); err != nil {
-		n.log.Error("remove a deleted volume's data", "volume", g.name, "err", err)
+	if err := n.removeReplica(volume.ID(g.id)); err != nil {
+		n.log.Error("cannot remove the data of a volume that is not kept here any more; they take space until the "+
+			"agent is started again", "event", "replica-not-removed", "volume", g.name, "err", err)
 		return
 	}
-	n.log.Info("volume deleted", "event", "volume-deleted", "volume", g.name)
+	n.log.Info("volume is not kept on this node any more", "event", "replica-removed", "volume", g.name)
+}
+
+// removeReplica removes what this node has of a volume. The checkpoint goes first: without it what
+// is left after a crash cannot be taken for a replica. The log goes last: a replica that had
+// forgotten what it voted for while it still knew the volume could elect a stale primary.
+func (n *Node) removeReplica(id volume.ID) error {
+	dir := VolumeDir(id)
+	if err := volume.Forget(n.opt.Disk.Sub(dir)); err != nil {
+		return err
+	}
+	if err := n.opt.Disk.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := n.opt.Disk.SyncDir(volumesDir); err != nil {
+		return err
+	}
+	gone := make(chan error, 1)
+	n.wal.Group(uint64(id)).Remove(func(err error) { gone <- err })
+	return <-gone
+}
+
+// sweep removes what a crash has left of replicas that are not kept here any more. It must know the
+// cluster's state as it is: a volume that an old state does not hold may be a new one.
+func (n *Node) sweep(ctx context.Context) (done bool) {
+	g := n.group(clusterGroup)
+	if g == nil {
+		return false
+	}
+	left := map[volume.ID]bool{}
+	names, err := n.opt.Disk.List(volumesDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		n.log.Error("cannot look for what is left of former replicas", "path", n.opt.Disk.Path(volumesDir), "err", err)
+		return true
+	}
+	for _, name := range names {
+		if id, err := strconv.ParseUint(name, 16, 64); err == nil && VolumeDir(volume.ID(id)) == volumesDir+"/"+name {
+			left[volume.ID(id)] = true
+		}
+	}
+	for _, id := range n.wal.Groups() {
+		left[volume.ID(id)] = true
+	}
+	delete(left, clusterGroup)
+	// Only now: what has been made by now is in the state that is looked at.
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
+	if err := n.catchUp(ctx, g); err != nil {
+		return false
+	}
+	s := n.cluster.view()
+	for id := range left {
+		if v := s.volumeByID(id); v != nil && (slices.Contains(v.Replicas, n.id) || slices.Contains(v.Leaving, n.id)) ||
+			n.group(uint64(id)) != nil {
+			continue
+		}
+		if err := n.removeReplica(id); err != nil {
+			n.log.Error("cannot remove what is left of a former replica", "path", n.opt.Disk.Path(VolumeDir(id)), "err", err)
+		}
+	}
+	return true
 }
 
 // dropFailed closes a replica whose disk failed. Operations of this node go to the others.
@@ -323,4 +403,15 @@ func (n *Node) dropFailed(g *group) {
 	if err := g.close(); err != nil {
 		n.log.Warn("close a failed replica", "group", g.name, "err", err)
 	}
+}
+
+// Digest is a checksum of what this node's replica of a volume holds, files' bytes included; has is
+// false where it has none in service. For tests: the replica applies nothing meanwhile.
+func (n *Node) Digest(vol volume.ID) (sum [32]byte, has bool, err error) {
+	g := n.group(uint64(vol))
+	if g == nil || g.vol == nil {
+		return sum, false, nil
+	}
+	sum, err = g.vol.Digest(true)
+	return sum, true, err
 }

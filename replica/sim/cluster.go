@@ -20,6 +20,10 @@ type Cluster struct {
 	t   testing.TB
 	Net *Network
 
+	seed   uint64
+	start  time.Time
+	adjust []func(*replica.Options)
+
 	mu    sync.Mutex
 	nodes []*machine // by node id - 1
 }
@@ -47,42 +51,60 @@ func (c *Cluster) setNode(id uint64, n *replica.Node) {
 // New starts a cluster of size nodes, with ids 1 to size. adjust may change every node's options.
 func New(t testing.TB, seed uint64, size int, adjust ...func(*replica.Options)) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, Net: newNetwork(seed)}
-	ctx := context.Background()
-	start := time.Now()
-	var log *slog.Logger
-	if os.Getenv("SIM_LOG") != "" {
-		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
+	c := &Cluster{t: t, Net: newNetwork(seed), seed: seed, start: time.Now(), adjust: adjust}
 	for i := range size {
-		m := &machine{disk: disk.NewMem(seed<<8 + uint64(i))}
-		address := fmt.Sprintf("node%d:7370", i+1)
-		m.opt = replica.Options{
-			Disk: m.disk.FS(), Advertise: address, SegmentBytes: 1 << 20, Log: log,
-			Clock:   func() time.Duration { return time.Since(start) + time.Hour },
-			Network: c.Net.attach(address), RequestJoin: c.Net.requestJoin,
-		}
-		for _, change := range adjust {
-			change(&m.opt)
-		}
 		name := fmt.Sprintf("node%d", i+1)
-		var err error
-		if i == 0 {
-			_, err = replica.Init(m.opt, "sim", name)
-		} else if token, tokenErr := c.Node(1).NewToken(ctx); tokenErr != nil {
-			err = tokenErr
-		} else {
-			err = replica.Join(ctx, m.opt, name, "node1:7370", token)
+		if i > 0 {
+			token, err := c.Node(1).NewToken(context.Background())
+			if err != nil {
+				t.Fatalf("token for %s: %v", name, err)
+			}
+			c.Join(name, token)
+			continue
 		}
-		if err != nil {
-			t.Fatalf("make node %d: %v", i+1, err)
+		m := c.machine()
+		if _, err := replica.Init(m.opt, "sim", name); err != nil {
+			t.Fatalf("make %s: %v", name, err)
 		}
-		c.nodes = append(c.nodes, m)
-		c.Start(uint64(i + 1))
+		c.Start(1)
 	}
 	t.Cleanup(c.Close)
 	time.Sleep(3 * time.Second) // until all are voters of the cluster group
 	return c
+}
+
+// machine adds a computer with an empty disk; its node will have the next id.
+func (c *Cluster) machine() *machine {
+	var log *slog.Logger
+	if os.Getenv("SIM_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	m := &machine{disk: disk.NewMem(c.seed<<8 + uint64(len(c.nodes)))}
+	address := fmt.Sprintf("node%d:7370", len(c.nodes)+1)
+	m.opt = replica.Options{
+		Disk: m.disk.FS(), Advertise: address, SegmentBytes: 1 << 20, Log: log,
+		Clock:   func() time.Duration { return time.Since(c.start) + time.Hour },
+		Network: c.Net.attach(address), RequestJoin: c.Net.requestJoin,
+	}
+	for _, change := range c.adjust {
+		change(&m.opt)
+	}
+	c.mu.Lock()
+	c.nodes = append(c.nodes, m)
+	c.mu.Unlock()
+	return m
+}
+
+// Join adds a node to the cluster, through node 1, and returns its id.
+func (c *Cluster) Join(name, token string) uint64 {
+	c.t.Helper()
+	m := c.machine()
+	if err := replica.Join(context.Background(), m.opt, name, "node1:7370", token); err != nil {
+		c.t.Fatalf("join as %s: %v", name, err)
+	}
+	id := uint64(len(c.nodes))
+	c.Start(id)
+	return id
 }
 
 // Start opens a node that is down.

@@ -224,6 +224,43 @@ func fileOffset(at int) int64 { return int64(headBytes + at + at/chunkBytes*4) }
 // fsys's own folder in its parent is the caller's to sync. A volume with the same ID that is
 // there already is left as it is; another one is an error.
 func Make(fsys disk.FS, info Info, conf []byte) error {
+	v := &Volume{info: info, conf: conf, table: newTable(), replies: newReplies(), applied: 1, term: 1}
+	v.table.add(&inode{
+		id: RootID, gen: 1, typ: Directory, mode: 0o755, nlink: 2, dir: newDirectory(RootID),
+		atime: info.Created, mtime: info.Created, ctime: info.Created,
+	})
+	return v.make(fsys)
+}
+
+// MakeEmpty is Make for a replica of a volume that others have: it is at index 0, with no files and no
+// configuration, until Restore.
+// What a removal that a crash cut short has left of an earlier replica is removed (Forget).
+func MakeEmpty(fsys disk.FS, info Info) error {
+	if _, err := fsys.Stat(checkpointFile); errors.Is(err, fs.ErrNotExist) {
+		if err := fsys.RemoveAll(objectsDir); err != nil {
+			return fmt.Errorf("make volume %q: %w", info.Name, err)
+		}
+	}
+	v := &Volume{info: info, table: newTable(), replies: newReplies()}
+	return v.make(fsys)
+}
+
+// Forget begins the removal of a replica: it returns once its checkpoint is durably gone, without which
+// what is left is none. The volume must be closed; there need not be one.
+func Forget(fsys disk.FS) error {
+	err := fsys.Remove(checkpointFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = fsys.SyncDir(".")
+	}
+	return err
+}
+
+// make writes v as a volume's first checkpoint.
+func (v *Volume) make(fsys disk.FS) error {
+	info := v.info
 	if len(info.Name) > NameBytes {
 		return fmt.Errorf("make volume: its name has %d bytes, at most %d", len(info.Name), NameBytes)
 	}
@@ -240,11 +277,6 @@ func Make(fsys disk.FS, info Info, conf []byte) error {
 	if err := checkEmpty(fsys); err != nil {
 		return fmt.Errorf("make volume %q: %w", info.Name, err)
 	}
-	v := &Volume{info: info, conf: conf, table: newTable(), replies: newReplies(), applied: 1, term: 1}
-	v.table.add(&inode{
-		id: RootID, gen: 1, typ: Directory, mode: 0o755, nlink: 2, dir: newDirectory(RootID),
-		atime: info.Created, mtime: info.Created, ctime: info.Created,
-	})
 	if err := fsys.MkdirAll(objectsDir); err != nil {
 		return fmt.Errorf("make volume %q: %w", info.Name, err)
 	}

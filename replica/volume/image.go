@@ -190,7 +190,7 @@ func decodeImage(v *Volume, b []byte) (offset int, err error) {
 	if d.ok() && d.left() != 0 {
 		d.wrong("%d bytes are left over", d.left())
 	}
-	if d.ok() {
+	if d.ok() && (v.applied > 0 || len(v.table.inodes) > 0) { // else it was made empty
 		d.err = v.table.check()
 	}
 	return d.off, d.err

@@ -149,7 +149,7 @@ func (c *crashRun) something(l *Log) {
 	case id == 3: // ids are never used again: this group is done for in this run
 		c.steps = append(c.steps, func(m model) { delete(m, id) })
 		delete(c.now, id)
-		g.Remove()
+		g.Remove(nil)
 		c.wait(l)
 	}
 }

@@ -120,8 +120,9 @@ func (g *Group) Reset(index, term uint64, done func(error)) {
 }
 
 // Remove is queued as Append is: the group is gone, nothing of it is needed, and nothing may be
-// appended to it. Its id must not be used again before the log is closed.
-func (g *Group) Remove() { g.log.enqueue(item{op: opRemove, group: g}) }
+// appended to it. done, which may be nil, is called as Append.Done is; after it Log.Group gives a new
+// group for the id.
+func (g *Group) Remove(done func(error)) { g.log.enqueue(item{op: opRemove, group: g, done: done}) }
 
 // setBase moves the base up; g.mu is held and index is at most last.
 func (g *Group) setBase(index, term uint64) {

@@ -141,8 +141,8 @@ func TestGroup_ResetAndRemove(t *testing.T) {
 	g.Reset(50, 3, func(err error) { reset <- err })
 	must(t, do(l, Append{Group: g, Entries: entries(51, 52, 4, 100)})) // may share the frame
 	must(t, <-reset)
-	l.Group(2).Remove()
-	l.Group(2).Remove()
+	l.Group(2).Remove(nil)
+	l.Group(2).Remove(nil)
 	must(t, do(l, Append{Group: g}))
 	if err := do(l, Append{Group: newGroup(l, 2)}); err != nil {
 		t.Fatal(err)

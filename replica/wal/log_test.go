@@ -101,7 +101,7 @@ func TestLog_RefusesHoles(t *testing.T) {
 	must(t, do(l, Append{Group: l.Group(99), Entries: entries(1, 1, 1, 1)})) // others do go on
 	must(t, l.Err())
 	g := l.Group(50)
-	g.Remove()
+	g.Remove(nil)
 	if err := do(l, Append{Group: g, Entries: entries(1, 1, 1, 1)}); err == nil {
 		t.Fatal("append to a removed group taken")
 	}

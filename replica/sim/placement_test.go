@@ -1,0 +1,352 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica"
+	"trinas/replica/volume"
+)
+
+// move moves a volume's replica and fails the test unless it has moved within a minute.
+func (c *Cluster) move(through uint64, from, to string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := c.Node(through).MoveVolume(ctx, "v", from, to); err != nil {
+		c.t.Fatalf("move from %s to %q: %v", from, to, err)
+	}
+}
+
+// replicas names the nodes that have a replica, as the primary tells.
+func (c *Cluster) replicas(vol volume.ID) string {
+	var names []string
+	for _, v := range c.Node(c.Primary(vol)).Status(context.Background()).Volumes {
+		for _, r := range v.Replicas {
+			if v.ID == vol {
+				names = append(names, fmt.Sprintf("%s:%s", r.Node, r.State))
+			}
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// hasData reports whether a node's disk has anything of a volume.
+func (c *Cluster) hasData(node uint64, vol volume.ID) bool {
+	_, err := c.nodes[node-1].disk.FS().Stat(replica.VolumeDir(vol))
+	return err == nil
+}
+
+// Goal: a replica moves, away from the primary too, while clients write: nothing is lost, nobody waits
+// for long, the old node has no data left and goes on serving through the others; and it can
+// come back to a node where it was, from the log or without it.
+func TestCluster_MoveVolume(t *testing.T) {
+	for name, adjust := range map[string][]func(*replica.Options){"long log": nil, "short log": {shortLog}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(t, 51, 4, adjust...)
+				vol := c.Volume("v")
+				f := c.create(vol, "f")
+				data := bytes.Repeat([]byte("moving! "), 512)
+				for i := range uint64(200) {
+					if res, err := c.Do(2, vol, writeOp(f, i*4096, data), time.Second); err != nil || res.Err != volume.OK {
+						t.Fatalf("write: %v, errno %d", err, res.Err)
+					}
+				}
+				first := c.replicas(vol)
+				all := []string{"node1", "node2", "node3", "node4"}
+				for round := range 8 {
+					from := c.Node(c.Primary(vol)).Name()
+					if round%2 == 1 { // a secondary
+						i := slices.IndexFunc(all, func(n string) bool {
+							return n != from && strings.Contains(c.replicas(vol), n+":")
+						})
+						from = all[i]
+					}
+					to := all[slices.IndexFunc(all, func(n string) bool { return !strings.Contains(c.replicas(vol), n+":") })]
+					longest := make(chan time.Duration)
+					go func() { longest <- c.longestWrite(1, vol, f, 5*time.Second) }()
+					c.move(2, from, to)
+					c.waitUpToDate(vol)
+					if wait := <-longest; wait > 400*time.Millisecond {
+						t.Errorf("round %d, %s to %s: a write waited for %s", round, from, to, wait)
+					}
+					if got := c.replicas(vol); strings.Contains(got, from+":") || !strings.Contains(got, to+":UpToDate") {
+						t.Errorf("round %d: after %s to %s the replicas are %s", round, from, to, got)
+					}
+					time.Sleep(time.Second)
+					if id := uint64(from[4] - '0'); c.hasData(id, vol) {
+						t.Errorf("round %d: %s still has data", round, from)
+					}
+					for node := uint64(1); node <= 4; node++ {
+						res, err := c.Do(node, vol, readOp(f, 199*4096, 4096), time.Second)
+						if err != nil || !bytes.Equal(res.Data, data) {
+							t.Errorf("round %d: read through node %d: %v, errno %d", round, node, err, res.Err)
+						}
+					}
+				}
+				if first == "" {
+					t.Error("no replicas at the beginning")
+				}
+				c.equalDigests(vol)
+			})
+		})
+	}
+}
+
+// equalDigests fails the test unless all replicas hold the same, bytes of files included.
+func (c *Cluster) equalDigests(vol volume.ID) {
+	c.t.Helper()
+	time.Sleep(time.Second)
+	digests := map[[32]byte][]string{}
+	for id := range uint64(len(c.nodes)) {
+		n := c.Node(id + 1)
+		if n == nil {
+			continue
+		}
+		if sum, has, err := n.Digest(vol); err != nil {
+			c.t.Errorf("digest of node %d: %v", id+1, err)
+		} else if has {
+			digests[sum] = append(digests[sum], n.Name())
+		}
+	}
+	if len(digests) != 1 {
+		c.t.Errorf("replicas differ: %v", digests)
+	}
+}
+
+// Goal: what cannot be moved is refused with what is in the way.
+func TestCluster_MoveRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 52, 4)
+		c.Volume("v")
+		ctx := context.Background()
+		for _, row := range []struct{ volume, from, to, want string }{
+			{"none", "node1", "node4", "no such volume"},
+			{"v", "node9", "node4", "no node is named"},
+			{"v", "node1", "node9", "no node is named"},
+			{"v", "node4", "node1", "has no replica"},
+			{"v", "node1", "node2", "already"},
+		} {
+			err := c.Node(2).MoveVolume(ctx, row.volume, row.from, row.to)
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("move %v: %v", row, err)
+			}
+		}
+		c.move(2, "node1", "")
+		if err := c.Node(2).RemoveNode(ctx, "node1"); err != nil {
+			t.Error(err)
+		}
+		if err := c.Node(2).RemoveNode(ctx, "node3"); err == nil || !strings.Contains(err.Error(), "trinas node replace node3") {
+			t.Errorf("remove a node that nobody can stand in for: %v", err)
+		}
+		if err := c.Node(2).MoveVolume(ctx, "v", "node2", ""); err == nil || !strings.Contains(err.Error(), "another node join") {
+			t.Errorf("move with nowhere to go: %v", err)
+		}
+	})
+}
+
+// Goal: a node that is gone for ever is removed, its replicas made anew elsewhere, and the cluster can
+// lose another one after that. A node with its name can join again.
+func TestCluster_RemoveNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 53, 4)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		lost := c.Primary(vol)%4 + 1
+		for !strings.Contains(c.replicas(vol), fmt.Sprintf("node%d:", lost)) || lost == 1 {
+			lost = lost%4 + 1
+		}
+		c.Crash(lost)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		name := fmt.Sprintf("node%d", lost)
+		if err := c.Node(1).RemoveNode(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+		c.waitUpToDate(vol)
+		for _, m := range c.Node(1).Status(ctx).Nodes {
+			if m.Name == name {
+				t.Errorf("%s is still a member", name)
+			}
+		}
+		other := uint64(2)
+		for other == lost || other == 1 {
+			other++
+		}
+		c.Crash(other)
+		c.longestWrite(1, vol, f, 3*time.Second)
+		c.Start(other)
+		token, err := c.Node(1).NewToken(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := c.Join(name, token); id != 5 {
+			t.Errorf("the new node has id %d", id)
+		}
+		c.Start(lost) // the old one comes back: nobody knows it
+		c.longestWrite(5, vol, f, 3*time.Second)
+		c.Crash(lost)
+		c.equalDigests(vol)
+	})
+}
+
+// Goal: in a cluster of three a dead node is replaced by a new one with its name.
+func TestCluster_ReplaceNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 54, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.longestWrite(1, vol, f, time.Second)
+		c.Crash(3)
+		ctx := context.Background()
+		token, err := c.Node(2).ReplaceToken(ctx, "node3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Join("node3", token)
+		deadline := time.Now().Add(time.Minute)
+		for c.replicas(vol) != "node1:UpToDate node2:UpToDate node3:UpToDate" || len(c.Node(1).Status(ctx).Nodes) != 3 {
+			if time.Now().After(deadline) {
+				t.Fatalf("after a minute: %s, %+v", c.replicas(vol), c.Node(1).Status(ctx).Nodes)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		c.Crash(2)
+		c.longestWrite(4, vol, f, 3*time.Second)
+		c.Start(2)
+		c.waitUpToDate(vol)
+		c.equalDigests(vol)
+	})
+}
+
+// Goal: whatever crashes and partitions do while replicas move to and fro, nothing acknowledged is
+// lost, no read is stale, all replicas are equal in the end. Method: as TestSim, with five nodes
+// and a move every other second.
+func TestSim_Moves(t *testing.T) {
+	seeds := 8
+	if testing.Short() {
+		seeds = 2
+	}
+	first := envInt("FIRST", 1)
+	for seed := first; seed < first+envInt("SEEDS", seeds); seed++ {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { simulateMoves(t, uint64(seed)) })
+			if t.Failed() {
+				t.Logf("repeat: FIRST=%d SEEDS=1 go test ./replica/sim -run TestSim_Moves", seed)
+			}
+		})
+	}
+}
+
+func simulateMoves(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 17))
+	var adjust []func(*replica.Options)
+	if seed%2 == 0 {
+		adjust = append(adjust, shortLog)
+	}
+	const size = 5
+	c := New(t, 1000+seed, size, adjust...)
+	vol := c.Volume("v")
+	f := c.create(vol, "f")
+	regs := newRegisters()
+	stop := make(chan struct{})
+	stopped := func() bool {
+		select {
+		case <-stop:
+			return true
+		default:
+			return false
+		}
+	}
+	do := func(node uint64, op volume.Op) (volume.Result, error) {
+		if c.Node(node) == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return c.Do(node, vol, op, 2*time.Second)
+	}
+	var clients sync.WaitGroup
+	for i := range 6 {
+		node, r := uint64(i%size+1), rand.New(rand.NewPCG(seed, uint64(100+i)))
+		clients.Go(func() {
+			for xid := uint32(1); !stopped(); xid++ {
+				if block := uint64(i) + 6*uint64(r.IntN(simBlocks/6)); r.IntN(2) == 0 {
+					writeBlock(do, regs, f, node, uint64(1000+i), xid, block, stopped)
+				} else {
+					block = uint64(r.IntN(simBlocks))
+					least := regs.reading(block)
+					if res, err := do(node, readOp(f, block*blockBytes, blockBytes)); err == nil && res.Err == volume.OK {
+						regs.read(fmt.Sprintf("node %d", node), block, least, &res)
+					} else if err == nil {
+						t.Errorf("read: errno %d", res.Err)
+					}
+				}
+				time.Sleep(time.Duration(r.IntN(8)) * time.Millisecond)
+			}
+		})
+	}
+	clients.Go(func() { // the restless admin
+		r := rand.New(rand.NewPCG(seed, 18))
+		for !stopped() {
+			if n := c.Node(uint64(r.IntN(size) + 1)); n != nil {
+				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+				_ = n.MoveVolume(ctx, "v", fmt.Sprintf("node%d", r.IntN(size)+1), fmt.Sprintf("node%d", r.IntN(size)+1))
+				cancel()
+			}
+			time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
+		}
+	})
+	for end := time.Now().Add(simTime); time.Now().Before(end); {
+		time.Sleep(time.Duration(200+rng.IntN(1500)) * time.Millisecond)
+		id := uint64(rng.IntN(size) + 1)
+		switch rng.IntN(5) {
+		case 0, 1:
+			c.Crash(id)
+		case 2:
+			c.Net.Isolate(id)
+		case 3:
+			c.Net.Cut(id, id%size+1)
+		}
+		time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
+		for id := uint64(1); id <= size; id++ {
+			if rng.IntN(3) > 0 {
+				c.Net.Rejoin(id)
+			}
+			if c.Node(id) == nil && rng.IntN(3) > 0 {
+				c.Start(id)
+			}
+		}
+	}
+	for id := uint64(1); id <= size; id++ {
+		c.Net.Rejoin(id)
+		if c.Node(id) == nil {
+			c.Start(id)
+		}
+	}
+	close(stop)
+	clients.Wait()
+	c.waitUpToDate(vol)
+	for block := range uint64(simBlocks) {
+		for node := uint64(1); node <= size; node++ {
+			least := regs.reading(block)
+			res, err := c.Do(node, vol, readOp(f, block*blockBytes, blockBytes), 10*time.Second)
+			if err != nil || res.Err != volume.OK {
+				t.Fatalf("seed %d: read block %d at the end through node %d: %v, errno %d", seed, block, node, err, res.Err)
+			}
+			regs.read(fmt.Sprintf("at the end, node %d", node), block, least, &res)
+		}
+	}
+	for _, fault := range regs.faults {
+		t.Errorf("seed %d: %s", seed, fault)
+	}
+	c.equalDigests(vol)
+}

@@ -35,8 +35,10 @@ func (c *cli) joinCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "join ADDRESS --token TOKEN",
 		Short: "Make this node a member of an existing cluster",
-		Long: "Makes this node a member of the cluster that the node at ADDRESS (host:port) belongs to. The token\n" +
-			"comes from trinas init or trinas token there. The agent must be running, with an empty data directory.",
+		Long: "Makes this node a member of the cluster that the node at ADDRESS (host or host:port) belongs to. The\n" +
+			"token comes from trinas init or trinas token there. The agent must be running, with an empty data\n" +
+			"directory. A join that fails or is interrupted leaves nothing behind: once its cause is mended, type\n" +
+			"it again; the token stays good until its hour is over or a node has arrived by it.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client := c.client()

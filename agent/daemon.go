@@ -226,6 +226,7 @@ func (d *daemon) replicaOptions() replica.Options {
 		Election:             time.Duration(c.Raft.Election),
 		Lease:                time.Duration(c.Raft.Lease),
 		Log:                  d.log,
+		Version:              versionText(),
 	}
 }
 

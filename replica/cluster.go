@@ -26,6 +26,11 @@ type Member struct {
 	ID      uint64 `json:"id"` // never used again
 	Name    string `json:"name"`
 	Address string `json:"address"` // host:port for the other nodes
+
+	// Pending is when the node was admitted, in nanoseconds since 1970; 0 once it has arrived: it
+	// runs, and has the cluster's state. Until then it counts for nothing: it gets no replica and
+	// no vote, its name and address are free to who has a token, and after tokenLife it is dropped.
+	Pending int64 `json:"pending,omitempty"`
 }
 
 // VolumeInfo is a volume as the cluster knows it.
@@ -34,12 +39,6 @@ type VolumeInfo struct {
 	Name     string    `json:"name"`
 	Replicas []uint64  `json:"replicas"` // nodes
 	Created  int64     `json:"created"`  // nanoseconds since 1970
-}
-
-// joinToken admits one node until it expires. Only its hash is kept.
-type joinToken struct {
-	Hash    string `json:"hash"`    // hex SHA-256
-	Expires int64  `json:"expires"` // nanoseconds since 1970
 }
 
 // clusterState is what the cluster group's log builds up. Every node holds the authority's key:
@@ -242,7 +241,9 @@ func (m *clusterMachine) Apply(index, term uint64, data []byte) (volume.Result, 
 
 // Commands.
 const (
-	cmdAddNode      = "add-node"      // Node (name, address), Token: admits a node; EACCES, EEXIST, ENOSPC
+	cmdAddNode      = "add-node"      // Node (name, address), Token: admits a node, pending; EACCES, EEXIST, ENOSPC
+	cmdSeatNode     = "seat-node"     // Node (id): a pending node has arrived; ENOENT
+	cmdDropNode     = "drop-node"     // Node (id): a pending node has not arrived in time; ENOENT
 	cmdAddToken     = "add-token"     // Token
 	cmdAddVolume    = "add-volume"    // Volume (name, replicas); EEXIST, ENOSPC
 	cmdDeleteVolume = "delete-volume" // Volume (id); ENOENT
@@ -252,13 +253,21 @@ func (s *clusterState) apply(index uint64, c *clusterCommand) (known bool, errno
 	switch {
 	case c.Do == cmdAddNode && c.Node != nil && c.Token != nil:
 		return true, s.addNode(c)
-	case c.Do == cmdAddToken && c.Token != nil:
-		s.dropTokens(c.Time)
-		if len(s.Tokens) >= maxTokens {
-			return true, volume.ENOSPC
+	case c.Do == cmdSeatNode && c.Node != nil:
+		m := s.node(c.Node.ID)
+		if m == nil {
+			return true, volume.ENOENT
 		}
-		s.Tokens = append(s.Tokens, *c.Token)
+		m.Pending = 0
 		return true, volume.OK
+	case c.Do == cmdDropNode && c.Node != nil:
+		if m := s.node(c.Node.ID); m == nil || m.Pending == 0 {
+			return true, volume.ENOENT
+		}
+		s.dropPending(c.Node.ID)
+		return true, volume.OK
+	case c.Do == cmdAddToken && c.Token != nil:
+		return true, s.addToken(*c.Token, c.Time)
 	case c.Do == cmdAddVolume && c.Volume != nil:
 		if s.volume(c.Volume.Name) != nil {
 			return true, volume.EEXIST
@@ -281,30 +290,57 @@ func (s *clusterState) apply(index uint64, c *clusterCommand) (known bool, errno
 	return false, volume.OK
 }
 
+// addNode admits a node: pending, under a number of its own. Pending nodes whose name or address
+// it takes are dropped: most often it is the same node's earlier attempt. A token that has admitted
+// a pending node admits nobody but that node again.
 func (s *clusterState) addNode(c *clusterCommand) volume.Errno {
 	s.dropTokens(c.Time)
-	i := slices.IndexFunc(s.Tokens, func(t joinToken) bool { return t.Hash == c.Token.Hash })
-	if i < 0 {
+	t := s.token(c.Token.Hash)
+	if t == nil || !s.good(t, c.Time) || t.For != "" && !strings.EqualFold(t.For, c.Node.Name) {
 		return volume.EACCES
 	}
-	for _, m := range s.Nodes {
-		if strings.EqualFold(m.Name, c.Node.Name) || m.Address == c.Node.Address {
+	same := func(m *Member) bool { return strings.EqualFold(m.Name, c.Node.Name) || m.Address == c.Node.Address }
+	if m := s.node(t.Node); m != nil && !same(m) {
+		return volume.EACCES
+	}
+	room := len(s.Nodes) < maxNodes
+	var dropped []uint64
+	for i := range s.Nodes {
+		switch m := &s.Nodes[i]; {
+		case !same(m):
+		case m.Pending == 0:
 			return volume.EEXIST
+		default:
+			dropped, room = append(dropped, m.ID), true
 		}
 	}
-	if len(s.Nodes) >= maxNodes {
+	if !room {
 		return volume.ENOSPC
 	}
-	s.Tokens = slices.Delete(s.Tokens, i, i+1)
+	for _, id := range dropped {
+		s.dropPending(id)
+	}
 	m := *c.Node
-	m.ID = s.NextNode
+	m.ID, m.Pending = s.NextNode, max(c.Time, 1)
 	s.NextNode++
 	s.Nodes = append(s.Nodes, m)
+	t.Node = m.ID
 	return volume.OK
 }
 
-func (s *clusterState) dropTokens(now int64) {
-	s.Tokens = slices.DeleteFunc(s.Tokens, func(t joinToken) bool { return t.Expires < now })
+// dropPending forgets a node that has not arrived; its token can admit again.
+func (s *clusterState) dropPending(id uint64) {
+	s.Nodes = slices.DeleteFunc(slices.Clone(s.Nodes), func(m Member) bool { return m.ID == id })
+	for i := range s.Tokens {
+		if s.Tokens[i].Node == id {
+			s.Tokens[i].Node = 0
+		}
+	}
+}
+
+// seated are the nodes that have arrived.
+func (s *clusterState) seated() []Member {
+	return slices.DeleteFunc(slices.Clone(s.Nodes), func(m Member) bool { return m.Pending != 0 })
 }
 
 func (s *clusterState) volume(name string) *VolumeInfo {

@@ -3,6 +3,8 @@ package replica
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -34,7 +36,7 @@ func (n *Node) maintain() {
 			return
 		}
 		n.measureSpace()
-		n.admitMembers()
+		n.admitMembers(ctx)
 		n.checkpoint(ctx, last)
 		n.shrinkLog(ctx, last)
 	}
@@ -100,36 +102,100 @@ func (g *group) feeds() (yes bool) {
 }
 
 // admitMembers is the cluster leader's duty: nodes that were admitted become learners of the
-// cluster group, and voters when they have caught up. One step at a time.
-func (n *Node) admitMembers() {
+// cluster group; when they have caught up they have arrived, and become voters. Those that do not
+// arrive in time are dropped. One step at a time.
+func (n *Node) admitMembers(ctx context.Context) {
 	g := n.group(clusterGroup)
-	if g == nil || g.view.Load().leader != n.id {
+	if g == nil || !g.leads() {
 		return
 	}
-	members := n.cluster.view().Nodes
+	st, ok := g.raftStatus()
+	if !ok || st.RaftState != raft.StateLeader {
+		return
+	}
+	step, m := nextStep(n.cluster.view(), st, time.Now(), n.net.Connected)
+	var change *raftpb.ConfChange
+	switch step {
+	case stepLearn:
+		change = &raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: proto.Uint64(m.ID)}
+	case stepVote:
+		change = &raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(m.ID)}
+	case stepForget:
+		change = &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: proto.Uint64(m.ID)}
+	case stepSeat:
+		n.settle(ctx, cmdSeatNode, m)
+		return
+	case stepDrop:
+		n.settle(ctx, cmdDropNode, m)
+		return
+	default:
+		return
+	}
 	g.post(event{call: func() {
 		if !g.leads() {
 			return
 		}
-		st := g.raft.Status()
-		voters := st.Config.Voters.IDs()
-		for _, m := range members {
-			if _, ok := voters[m.ID]; ok {
-				continue
-			}
-			pr, known := st.Progress[m.ID]
-			change := raftpb.ConfChangeAddLearnerNode
-			if known {
-				if pr.Match < st.GetCommit() {
-					continue // still catching up
-				}
-				change = raftpb.ConfChangeAddNode
-			}
-			cc := &raftpb.ConfChange{Type: change.Enum(), NodeId: proto.Uint64(m.ID)}
-			if err := g.raft.ProposeConfChange(cc); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
-				g.log.Warn("cannot change the cluster's membership", "node", m.Name, "err", err)
-			}
-			return
+		if err := g.raft.ProposeConfChange(change); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
+			g.log.Warn("cannot change the cluster's membership", "node", m.Name, "err", err)
 		}
 	}})
+}
+
+// settleTimeout bounds how long the housekeeping waits for the cluster to note an arrival.
+const settleTimeout = 2 * time.Second
+
+// settle notes that a pending node has arrived, or has not in time. A failure is tried again.
+func (n *Node) settle(ctx context.Context, do string, m Member) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if _, _, err := n.command(ctx, clusterCommand{Do: do, Node: &m}); err != nil {
+		n.log.Debug("cannot note a node's arrival; trying on", "name", m.Name, "err", err)
+		return
+	}
+	if do == cmdDropNode {
+		n.log.Warn("a node that was admitted has not arrived in time: it has to join again, with a new token",
+			"name", m.Name, "address", m.Address)
+		return
+	}
+	n.log.Info("node joined", "name", m.Name, "address", m.Address)
+}
+
+// step is what the leader does next about the cluster's membership.
+type memberStep int
+
+const (
+	stepNone   memberStep = iota
+	stepForget            // take a learner that is no member out of the group
+	stepLearn             // make a node a learner
+	stepSeat              // note that a pending node has arrived
+	stepVote              // make a node a voter
+	stepDrop              // drop a node that has not arrived in time
+)
+
+// nextStep chooses it.
+func nextStep(s clusterState, st raft.Status, now time.Time, connected func(uint64) bool) (memberStep, Member) {
+	for _, id := range slices.Sorted(maps.Keys(st.Config.Learners)) {
+		if s.node(id) == nil {
+			return stepForget, Member{ID: id}
+		}
+	}
+	voters := st.Config.Voters.IDs()
+	for _, m := range s.Nodes {
+		if _, ok := voters[m.ID]; ok {
+			continue
+		}
+		pr, known := st.Progress[m.ID]
+		switch {
+		case m.Pending != 0 && now.Sub(time.Unix(0, m.Pending)) > tokenLife && !connected(m.ID):
+			return stepDrop, m
+		case !known:
+			return stepLearn, m
+		case pr.Match < st.GetCommit(): // still catching up, or not there: look at the next
+		case m.Pending != 0:
+			return stepSeat, m
+		default:
+			return stepVote, m
+		}
+	}
+	return stepNone, Member{}
 }

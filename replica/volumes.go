@@ -51,8 +51,8 @@ func (n *Node) CreateVolume(ctx context.Context, name string, replicas int) (Vol
 	if replicas%2 == 0 || replicas < 0 || replicas > 5 {
 		return VolumeStatus{}, fmt.Errorf("volume %q: %d replicas make no sense; use 3 (or 1 or 5)", name, replicas)
 	}
-	if len(s.Nodes) < replicas {
-		return VolumeStatus{}, fmt.Errorf("volume %q needs %d nodes and the cluster has %d: let the others join first (trinas token, then trinas join there)", name, replicas, len(s.Nodes))
+	if there := len(s.seated()); there < replicas {
+		return VolumeStatus{}, fmt.Errorf("volume %q needs %d nodes and the cluster has %d: let the others join first (trinas token, then trinas join there)", name, replicas, there)
 	}
 	info := &VolumeInfo{Name: name, Replicas: n.place(s, replicas)}
 	index, errno, err := n.command(ctx, clusterCommand{Do: cmdAddVolume, Volume: info})
@@ -103,7 +103,7 @@ func (n *Node) place(s clusterState, replicas int) []uint64 {
 		}
 	}
 	ids := make([]uint64, 0, len(s.Nodes))
-	for _, m := range s.Nodes {
+	for _, m := range s.seated() {
 		ids = append(ids, m.ID)
 	}
 	slices.SortStableFunc(ids, func(a, b uint64) int {

@@ -24,6 +24,9 @@ const Path = "/etc/trinas/trinas.toml"
 // Socket is where the control API listens, and where the command line looks for it.
 const Socket = "/run/trinas/control.sock"
 
+// PeerPort is the port of peer.listen where it is not configured.
+const PeerPort = "7370"
+
 //go:embed trinas.toml
 var example []byte
 
@@ -112,7 +115,7 @@ func Default() Config {
 		DataDir:    "/var/lib/trinas",
 		LogLevel:   "info",
 		Control:    Control{Socket: Socket},
-		Peer:       Peer{Listen: "0.0.0.0:7370"},
+		Peer:       Peer{Listen: "0.0.0.0:" + PeerPort},
 		NFS:        NFS{Listen: "127.0.0.1:2049", PrivilegedPorts: true, Portmap: PortmapAuto, MaxConnections: 2048},
 		Log:        Log{Limit: 2 * GiB, Segment: 64 * MiB, Cache: 32 * MiB},
 		Checkpoint: Checkpoint{Interval: Duration(time.Minute)},

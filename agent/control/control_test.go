@@ -56,7 +56,7 @@ func (f *fakeNode) Status(context.Context) replica.Status {
 	}
 }
 
-func (f *fakeNode) NewToken(ctx context.Context) (string, error) {
+func (f *fakeNode) NewToken(ctx context.Context, _ string) (string, error) {
 	if f.block != nil {
 		select {
 		case <-f.block:

@@ -125,7 +125,7 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	s.withCluster(w, func(c Cluster) (any, error) {
-		token, err := c.NewToken(r.Context())
+		token, err := c.NewToken(r.Context(), "")
 		if err != nil {
 			return nil, err
 		}

@@ -61,6 +61,7 @@ func New(t testing.TB, seed uint64, size int, adjust ...func(*replica.Options)) 
 			Disk: m.disk.FS(), Advertise: address, SegmentBytes: 1 << 20, Log: log,
 			Clock:   func() time.Duration { return time.Since(start) + time.Hour },
 			Network: c.Net.attach(address), RequestJoin: c.Net.requestJoin,
+			Reach: func(context.Context, string) error { return nil },
 		}
 		for _, change := range adjust {
 			change(&m.opt)
@@ -69,7 +70,7 @@ func New(t testing.TB, seed uint64, size int, adjust ...func(*replica.Options)) 
 		var err error
 		if i == 0 {
 			_, err = replica.Init(m.opt, "sim", name)
-		} else if token, tokenErr := c.Node(1).NewToken(ctx); tokenErr != nil {
+		} else if token, tokenErr := c.Node(1).NewToken(ctx, ""); tokenErr != nil {
 			err = tokenErr
 		} else {
 			err = replica.Join(ctx, m.opt, name, "node1:7370", token)

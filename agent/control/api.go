@@ -23,6 +23,7 @@ const (
 // Cluster is what the server asks of a node that is a member of a cluster. *replica.Node is one.
 type Cluster interface {
 	Status(ctx context.Context) replica.Status
+	Probe(ctx context.Context) replica.Probe
 	NewToken(ctx context.Context, node string) (string, error)
 	CreateVolume(ctx context.Context, name string, replicas int) (replica.VolumeStatus, error)
 	DeleteVolume(ctx context.Context, name string) error

@@ -62,6 +62,12 @@ func (c *Client) Token(ctx context.Context) (Invitation, error) {
 	return out, c.do(ctx, http.MethodPost, "/v1/token", nil, &out)
 }
 
+// Probe has the agent look at its connections to the other nodes. It takes some seconds.
+func (c *Client) Probe(ctx context.Context) (replica.Probe, error) {
+	var out replica.Probe
+	return out, c.do(ctx, http.MethodGet, "/v1/probe", nil, &out)
+}
+
 // Volumes lists the volumes.
 func (c *Client) Volumes(ctx context.Context) ([]replica.VolumeStatus, error) {
 	var out []replica.VolumeStatus

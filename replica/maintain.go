@@ -42,12 +42,13 @@ func (n *Node) maintain() {
 	}
 }
 
-// checkpoint makes every group's checkpoint that is due by time.
+// checkpoint makes every group's checkpoint that is due by time. The cluster's own state is small
+// and seldom changes: it is written at once, so that Inspect finds the members of today.
 func (n *Node) checkpoint(ctx context.Context, last map[uint64]time.Time) {
 	for _, g := range n.snapshotGroups() {
 		if at, ok := last[g.id]; !ok {
 			last[g.id] = time.Now()
-		} else if time.Since(at) >= n.opt.CheckpointInterval {
+		} else if g.id == clusterGroup || time.Since(at) >= n.opt.CheckpointInterval {
 			n.checkpointGroup(ctx, g, last)
 		}
 	}

@@ -185,6 +185,16 @@ func clearData(fsys disk.FS) error {
 	return nil
 }
 
+// Leftovers tells whether a directory without an identity has what an Init, Join or Wipe that was
+// cut short left behind. Nothing of it counts.
+func Leftovers(fsys disk.FS) (bool, error) {
+	names, err := fsys.List(".")
+	if err != nil {
+		return false, fmt.Errorf("read the data directory: %w", err)
+	}
+	return slices.Contains(names, unfinishedFile), nil
+}
+
 // Wipe removes everything that a node has kept in its data directory: identity, log and replicas.
 // Nobody else may use the directory meanwhile. Cut short at any point it leaves the node as it was,
 // or a directory that Init and Join take for an empty one; another Wipe goes on.

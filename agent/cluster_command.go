@@ -12,7 +12,9 @@ func (c *cli) initCommand() *cobra.Command {
 		Use:   "init",
 		Short: "Make a new cluster with this node as its first",
 		Long: "Makes a new cluster whose first node is this one, and prints the command that lets another node\n" +
-			"join. The agent must be running, with an empty data directory.",
+			"join. The agent must be running, with an empty data directory. On Proxmox the other nodes of its\n" +
+			"cluster join by themselves, within seconds of their agent's start: invitations for them lie in\n" +
+			"/etc/pve/priv/trinas, which only root may read (pve.dir in trinas.toml(5)).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client := c.client()

@@ -51,7 +51,11 @@ func (d *daemon) Init(ctx context.Context, cluster, name string) (control.Invita
 	if err != nil {
 		return control.Invitation{}, err
 	}
-	return control.NewInvitation(node.Status(ctx), token), nil
+	st := node.Status(ctx)
+	if err := d.inviter().takeOver(st.Cluster.ID); err != nil {
+		d.log.Warn("a former cluster's invitations stay in Proxmox's cluster file system", "cause", err)
+	}
+	return control.NewInvitation(st, token), nil
 }
 
 // Join makes this node a member of the cluster that the node at address belongs to. Without a port

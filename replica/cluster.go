@@ -29,7 +29,7 @@ type Member struct {
 
 	// Pending is when the node was admitted, in nanoseconds since 1970; 0 once it has arrived: it
 	// runs, and has the cluster's state. Until then it counts for nothing: it gets no replica and
-	// no vote, its name and address are free to who has a token, and after tokenLife it is dropped.
+	// no vote, its name and address are free to who has a token, and after TokenLife it is dropped.
 	Pending int64 `json:"pending,omitempty"`
 }
 

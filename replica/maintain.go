@@ -187,7 +187,7 @@ func nextStep(s clusterState, st raft.Status, now time.Time, connected func(uint
 		}
 		pr, known := st.Progress[m.ID]
 		switch {
-		case m.Pending != 0 && now.Sub(time.Unix(0, m.Pending)) > tokenLife && !connected(m.ID):
+		case m.Pending != 0 && now.Sub(time.Unix(0, m.Pending)) > TokenLife && !connected(m.ID):
 			return stepDrop, m
 		case !known:
 			return stepLearn, m

@@ -15,8 +15,10 @@ import (
 	"trinas/replica/volume"
 )
 
+// TokenLife is how long a token can admit a node.
+const TokenLife = time.Hour
+
 const (
-	tokenLife   = time.Hour
 	tokenPrefix = "trinas1"
 	// tokenMemory is how long the cluster can still tell why a token is not good any more.
 	tokenMemory = 24 * time.Hour
@@ -100,7 +102,7 @@ func (s *clusterState) refusal(hash, name string, now time.Time) error {
 		return fmt.Errorf("the token was used already, by %s: %s", who, next)
 	case t.Expires < now.UnixNano():
 		return fmt.Errorf("the token expired %s ago (it is good for %s): %s",
-			now.Sub(time.Unix(0, t.Expires)).Round(time.Second), tokenLife, next)
+			now.Sub(time.Unix(0, t.Expires)).Round(time.Second), TokenLife, next)
 	}
 	return errors.New("the token was refused: " + next)
 }
@@ -112,7 +114,7 @@ func newToken(ca []byte, now time.Time) (text string, tok joinToken) {
 	rand.Read(secret[:])
 	s := hex.EncodeToString(secret[:])
 	return strings.Join([]string{tokenPrefix, s, transport.Fingerprint(ca)}, "."), joinToken{
-		Hash: hashSecret(s), Expires: now.Add(tokenLife).UnixNano()}
+		Hash: hashSecret(s), Expires: now.Add(TokenLife).UnixNano()}
 }
 
 func hashSecret(s string) string {

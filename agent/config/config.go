@@ -46,6 +46,7 @@ type Config struct {
 	Resync     Resync     `toml:"resync"`
 	Raft       Raft       `toml:"raft"`
 	Memory     Memory     `toml:"memory"`
+	PVE        PVE        `toml:"pve"`
 }
 
 // Control is the table [control].
@@ -109,6 +110,11 @@ type Memory struct {
 	Limit Size `toml:"limit"`
 }
 
+// PVE is the table [pve]. Dir "": Proxmox is left alone.
+type PVE struct {
+	Dir string `toml:"dir"`
+}
+
 // Default returns the configuration of an agent without a file.
 func Default() Config {
 	return Config{
@@ -126,6 +132,7 @@ func Default() Config {
 			Lease:     Duration(300 * time.Millisecond),
 		},
 		Memory: Memory{Limit: 300 * MiB},
+		PVE:    PVE{Dir: "/etc/pve"},
 	}
 }
 

@@ -145,6 +145,10 @@ func TestInit_CutShort(t *testing.T) {
 				t.Fatalf("join after an init that was cut at operation %d: %v", k, err)
 			}
 			m.opt.Disk = m.disk.FS()
+			known, err := replica.Inspect(m.opt.Disk)
+			if err != nil || len(known.Members) == 0 || known.Members[0].Name != "node1" {
+				t.Fatalf("cut at %d: the half-made cluster's state is still there: %+v, %v", k, known.Members, err)
+			}
 			n, err := replica.Open(m.opt)
 			if err != nil {
 				t.Fatalf("cut at %d: %v", k, err)

@@ -53,6 +53,7 @@ type daemon struct {
 	stopBesides context.CancelFunc
 	// entering is held by Init and Join, so that only one of them makes the identity.
 	entering sync.Mutex
+	founded  bool // by Init; set before member has the node
 
 	mu    sync.Mutex
 	state string
@@ -297,10 +298,9 @@ func (d *daemon) keepInvitations(ctx context.Context, node *replica.Node) {
 	if d.config.PVE.Dir == "" {
 		return
 	}
-	d.besides.Go(func() { d.inviter().run(ctx, node) })
+	i := &inviter{dir: pve.Dir(d.config.PVE.Dir), log: d.log, founded: d.founded}
+	d.besides.Go(func() { i.run(ctx, node) })
 }
-
-func (d *daemon) inviter() *inviter { return &inviter{dir: pve.Dir(d.config.PVE.Dir), log: d.log} }
 
 // endBesides stops it. A cluster file system that hangs cannot be waited for.
 func (d *daemon) endBesides(ctx context.Context) {

@@ -46,16 +46,13 @@ func (d *daemon) Init(ctx context.Context, cluster, name string) (control.Invita
 	var token string
 	node, err := d.enter(ctx, name, func(opt replica.Options, name string) (err error) {
 		token, err = replica.Init(opt, cluster, name)
+		d.founded = err == nil
 		return err
 	})
 	if err != nil {
 		return control.Invitation{}, err
 	}
-	st := node.Status(ctx)
-	if err := d.inviter().takeOver(st.Cluster.ID); err != nil {
-		d.log.Warn("a former cluster's invitations stay in Proxmox's cluster file system", "cause", err)
-	}
-	return control.NewInvitation(st, token), nil
+	return control.NewInvitation(node.Status(ctx), token), nil
 }
 
 // Join makes this node a member of the cluster that the node at address belongs to. Without a port

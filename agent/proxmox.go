@@ -30,9 +30,10 @@ const (
 
 // inviter keeps the invitations of a cluster that this node is a member of.
 type inviter struct {
-	dir  pve.Dir
-	log  *slog.Logger
-	said string // the last complaint, so that it is not repeated
+	dir     pve.Dir
+	log     *slog.Logger
+	founded bool   // this node has made the cluster just now: takeOver is due
+	said    string // the last complaint, so that it is not repeated
 }
 
 // cluster is what the inviter asks of the node.
@@ -47,7 +48,12 @@ func (i *inviter) run(ctx context.Context, c cluster) {
 	defer ticker.Stop()
 	for {
 		if i.dir.Present() {
-			i.complain(ctx, i.keep(ctx, c, time.Now()))
+			var err error
+			if i.founded {
+				err = i.takeOver(c.Status(ctx).Cluster.ID)
+				i.founded = err != nil
+			}
+			i.complain(ctx, errors.Join(err, i.keep(ctx, c, time.Now())))
 		}
 		select {
 		case <-ticker.C:
@@ -139,9 +145,6 @@ func (i *inviter) invite(ctx context.Context, c cluster, st replica.Status, name
 // takeOver forgets every other cluster's invitations: an admin who makes a new cluster means it for
 // all of Proxmox's nodes, and those of a former one would keep them from it. id is the new one's.
 func (i *inviter) takeOver(id string) error {
-	if !i.dir.Present() {
-		return nil
-	}
 	names, err := i.dir.Invited()
 	for _, name := range names {
 		if inv, readErr := i.dir.Invitation(name); readErr != nil || inv.Cluster != id {

@@ -12,7 +12,9 @@ func (c *cli) initCommand() *cobra.Command {
 		Use:   "init",
 		Short: "Make a new cluster with this node as its first",
 		Long: "Makes a new cluster whose first node is this one, and prints the command that lets another node\n" +
-			"join. The agent must be running, with an empty data directory.",
+			"join. The agent must be running, with an empty data directory. On Proxmox the other nodes of its\n" +
+			"cluster join by themselves, within seconds of their agent's start: invitations for them lie in\n" +
+			"/etc/pve/priv/trinas, which only root may read (pve.dir in trinas.toml(5)).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client := c.client()
@@ -35,8 +37,10 @@ func (c *cli) joinCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "join ADDRESS --token TOKEN",
 		Short: "Make this node a member of an existing cluster",
-		Long: "Makes this node a member of the cluster that the node at ADDRESS (host:port) belongs to. The token\n" +
-			"comes from trinas init or trinas token there. The agent must be running, with an empty data directory.",
+		Long: "Makes this node a member of the cluster that the node at ADDRESS (host or host:port) belongs to. The\n" +
+			"token comes from trinas init or trinas token there. The agent must be running, with an empty data\n" +
+			"directory. A join that fails or is interrupted leaves nothing behind: once its cause is mended, type\n" +
+			"it again; the token stays good until its hour is over or a node has arrived by it.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client := c.client()

@@ -14,6 +14,7 @@ import (
 	"trinas/agent/control"
 	"trinas/agent/datadir"
 	"trinas/agent/notify"
+	"trinas/agent/pve"
 	"trinas/nfsgw"
 	"trinas/nfsgw/rpc"
 	"trinas/replica"
@@ -25,6 +26,7 @@ const (
 	stopTimeout     = 10 * time.Second
 	handOverTimeout = 3 * time.Second
 	requestTimeout  = 5 * time.Second
+	besidesTimeout  = time.Second
 )
 
 // daemon is one run of the agent. Run starts its parts in the order of the fields; Close stops
@@ -45,8 +47,13 @@ type daemon struct {
 	// member has the node once the data directory has an identity, from the start or by Init or
 	// Join.
 	member chan *replica.Node
+	// besides is what runs beside Run: keeping or taking up invitations of Proxmox. It ends with
+	// stopBesides.
+	besides     sync.WaitGroup
+	stopBesides context.CancelFunc
 	// entering is held by Init and Join, so that only one of them makes the identity.
 	entering sync.Mutex
+	founded  bool // by Init; set before member has the node
 
 	mu    sync.Mutex
 	state string
@@ -65,6 +72,8 @@ func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
 // only after a stop that was asked for.
 func (d *daemon) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.Close()) }()
+	beside, stop := context.WithCancel(ctx)
+	d.stopBesides = stop
 
 	if err := d.lockDataDir(); err != nil {
 		return err
@@ -81,10 +90,12 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	if err := d.serveControl(); err != nil {
 		return err
 	}
+	d.awaitInvitation(beside)
 	node, err := d.waitForMembership(ctx)
 	if node == nil {
 		return err
 	}
+	d.keepInvitations(beside, node)
 	if err := d.serveNFS(node); err != nil {
 		return err
 	}
@@ -113,6 +124,7 @@ func (d *daemon) Close() error {
 	// First the others lead, while this node's own clients are still served, through them. The
 	// control API, which can tell how far the stop is, outlives the gateway.
 	d.handOver(ctx)
+	d.endBesides(ctx)
 	return errors.Join(
 		d.stopNFS(ctx),
 		d.stopControl(ctx),
@@ -226,6 +238,7 @@ func (d *daemon) replicaOptions() replica.Options {
 		Election:             time.Duration(c.Raft.Election),
 		Lease:                time.Duration(c.Raft.Lease),
 		Log:                  d.log,
+		Version:              versionText(),
 	}
 }
 
@@ -267,6 +280,46 @@ func (d *daemon) stopNode(ctx context.Context) error {
 	}
 	node.Close()
 	return nil
+}
+
+// awaitInvitation lets a node without a cluster join by an invitation in Proxmox's cluster file
+// system.
+func (d *daemon) awaitInvitation(ctx context.Context) {
+	if d.config.PVE.Dir == "" || d.currentNode() != nil {
+		return
+	}
+	v := &invitee{dir: pve.Dir(d.config.PVE.Dir), name: d.config.Node.Name, log: d.log,
+		join: func(ctx context.Context, address, token string) error { return d.Join(ctx, "", address, token) }}
+	d.besides.Go(func() { v.run(ctx) })
+}
+
+// keepInvitations invites the other nodes of Proxmox.
+func (d *daemon) keepInvitations(ctx context.Context, node *replica.Node) {
+	if d.config.PVE.Dir == "" {
+		return
+	}
+	i := &inviter{dir: pve.Dir(d.config.PVE.Dir), log: d.log, founded: d.founded}
+	d.besides.Go(func() { i.run(ctx, node) })
+}
+
+// endBesides stops it. A cluster file system that hangs cannot be waited for.
+func (d *daemon) endBesides(ctx context.Context) {
+	if d.stopBesides == nil {
+		return
+	}
+	d.stopBesides()
+	ctx, cancel := context.WithTimeout(ctx, besidesTimeout)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		d.besides.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		d.log.Warn("a join is under way, or Proxmox's cluster file system does not answer; going on", "dir", d.config.PVE.Dir)
+	}
 }
 
 func (d *daemon) serveControl() error {

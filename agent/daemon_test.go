@@ -33,6 +33,7 @@ func testConfig(t *testing.T) config.Config {
 	c.NFS.Portmap = config.PortmapOff
 	c.NFS.PrivilegedPorts = false
 	c.Log.Segment = 16 * config.MiB
+	c.PVE.Dir = "" // the tests' own where they have one
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}

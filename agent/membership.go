@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"runtime/metrics"
+	"strings"
 	"time"
 
 	"trinas/agent/config"
@@ -44,6 +46,7 @@ func (d *daemon) Init(ctx context.Context, cluster, name string) (control.Invita
 	var token string
 	node, err := d.enter(ctx, name, func(opt replica.Options, name string) (err error) {
 		token, err = replica.Init(opt, cluster, name)
+		d.founded = err == nil
 		return err
 	})
 	if err != nil {
@@ -52,8 +55,12 @@ func (d *daemon) Init(ctx context.Context, cluster, name string) (control.Invita
 	return control.NewInvitation(node.Status(ctx), token), nil
 }
 
-// Join makes this node a member of the cluster that the node at address belongs to.
+// Join makes this node a member of the cluster that the node at address belongs to. Without a port
+// it is the one that agents listen on where nothing else is configured.
 func (d *daemon) Join(ctx context.Context, name, address, token string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		address = net.JoinHostPort(strings.Trim(address, "[]"), config.PeerPort)
+	}
 	_, err := d.enter(ctx, name, func(opt replica.Options, name string) error {
 		return replica.Join(ctx, opt, name, address, token)
 	})
@@ -78,24 +85,41 @@ func (d *daemon) enter(ctx context.Context, name string, makeIdentity func(repli
 		st := node.Status(ctx)
 		return nil, &control.Error{
 			Text: fmt.Sprintf("this node belongs to cluster %s already, as %s", st.Cluster.Name, st.Node.Name),
-			Hint: "another cluster needs an empty data directory: set data_dir, or move " + d.config.DataDir + " away",
+			Hint: "another cluster needs an empty data directory: set data_dir, or stop the agent and see trinas wipe",
 		}
 	}
+	node, err := d.openNew(name, makeIdentity)
+	if err != nil {
+		return nil, err
+	}
+	d.setNode(node)
+	if err := node.Welcomed(ctx); err != nil {
+		return nil, err
+	}
+	return node, nil
+}
+
+// openNew makes the identity and opens the node. The port for the other nodes is taken before the
+// cluster hears of this node: one that is in use must not leave a member that cannot be reached,
+// and the cluster connects back before it admits a node.
+func (d *daemon) openNew(name string, makeIdentity func(replica.Options, string) error) (*replica.Node, error) {
 	opt := d.replicaOptions()
 	var err error
 	if opt.Advertise, err = d.config.AdvertiseAddress(); err != nil {
 		return nil, err
 	}
+	opt.Listener, err = net.Listen("tcp", d.config.Peer.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("peer.listen: %w: stop what listens there (trinas check names it), or set another address", err)
+	}
 	if err := makeIdentity(opt, name); err != nil {
+		opt.Listener.Close()
 		return nil, err
 	}
 	node, err := replica.Open(opt)
 	if err != nil {
-		return nil, fmt.Errorf("open the new node: %w", err)
-	}
-	d.setNode(node)
-	if err := node.Welcomed(ctx); err != nil {
-		return nil, err
+		opt.Listener.Close()
+		return nil, fmt.Errorf("this node is a member of the cluster now, but it cannot be opened: %w; mend that and restart the agent", err)
 	}
 	return node, nil
 }

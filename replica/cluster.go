@@ -27,7 +27,14 @@ type Member struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // host:port for the other nodes
 
-	Leaving bool `json:"leaving,omitempty"` // its replicas move to others; then it is no member any more
+	// Pending is when the node was admitted, in nanoseconds since 1970; 0 once it has arrived: it
+	// runs, and has the cluster's state. Until then it counts for nothing: it gets no replica and
+	// no vote, its name and address are free to who has a token, and after TokenLife it is dropped.
+	Pending int64 `json:"pending,omitempty"`
+
+	// Replaces is the node whose place this one takes when it arrives.
+	Replaces uint64 `json:"replaces,omitempty"`
+	Leaving  bool   `json:"leaving,omitempty"` // its replicas move to others; then it is no member any more
 }
 
 // VolumeInfo is a volume as the cluster knows it.
@@ -43,14 +50,6 @@ type VolumeInfo struct {
 	Founders []uint64 `json:"founders,omitempty"`
 	Joined   []uint64 `json:"joined,omitempty"`
 	Leaving  []uint64 `json:"leaving,omitempty"`
-}
-
-// joinToken admits one node until it expires. Only its hash is kept.
-type joinToken struct {
-	Hash    string `json:"hash"`    // hex SHA-256
-	Expires int64  `json:"expires"` // nanoseconds since 1970
-
-	Replaces uint64 `json:"replaces,omitempty"` // the node whose place whoever joins takes
 }
 
 // clusterState is what the cluster group's log builds up. Every node holds the authority's key:
@@ -254,7 +253,9 @@ func (m *clusterMachine) Apply(index, term uint64, data []byte) (volume.Result, 
 
 // Commands.
 const (
-	cmdAddNode      = "add-node"      // Node (name, address), Token: admits a node; EACCES, EEXIST, ENOSPC
+	cmdAddNode      = "add-node"      // Node (name, address), Token: admits a node, pending; EACCES, EEXIST, ENOSPC
+	cmdSeatNode     = "seat-node"     // Node (id): a pending node has arrived; ENOENT
+	cmdDropNode     = "drop-node"     // Node (id): a pending node has not arrived in time; ENOENT
 	cmdAddToken     = "add-token"     // Token
 	cmdAddVolume    = "add-volume"    // Volume (name, replicas); EEXIST, ENOSPC
 	cmdDeleteVolume = "delete-volume" // Volume (id); ENOENT
@@ -269,13 +270,16 @@ func (s *clusterState) apply(index uint64, c *clusterCommand) (known bool, errno
 	switch {
 	case c.Do == cmdAddNode && c.Node != nil && c.Token != nil:
 		return true, s.addNode(c)
-	case c.Do == cmdAddToken && c.Token != nil:
-		s.dropTokens(c.Time)
-		if len(s.Tokens) >= maxTokens {
-			return true, volume.ENOSPC
+	case c.Do == cmdSeatNode && c.Node != nil:
+		return true, s.seatNode(c.Node.ID)
+	case c.Do == cmdDropNode && c.Node != nil:
+		if m := s.node(c.Node.ID); m == nil || m.Pending == 0 {
+			return true, volume.ENOENT
 		}
-		s.Tokens = append(s.Tokens, *c.Token)
+		s.dropPending(c.Node.ID)
 		return true, volume.OK
+	case c.Do == cmdAddToken && c.Token != nil:
+		return true, s.addToken(*c.Token, c.Time)
 	case c.Do == cmdAddVolume && c.Volume != nil:
 		if s.volume(c.Volume.Name) != nil {
 			return true, volume.EEXIST
@@ -364,39 +368,75 @@ func (s *clusterState) removeNode(id uint64) volume.Errno {
 	return volume.OK
 }
 
-// addNode admits a node. One that takes another's place may have its name and its address; the old one
-// is then known by its name and number until it is gone.
+// addNode admits a node: pending, under a number of its own. Pending nodes whose name or address
+// it takes are dropped: most often it is the same node's earlier attempt. A token that has admitted
+// a pending node admits nobody but that node again.
 func (s *clusterState) addNode(c *clusterCommand) volume.Errno {
 	s.dropTokens(c.Time)
-	i := slices.IndexFunc(s.Tokens, func(t joinToken) bool { return t.Hash == c.Token.Hash })
-	if i < 0 {
+	t := s.token(c.Token.Hash)
+	if t == nil || !s.good(t, c.Time) || t.For != "" && !strings.EqualFold(t.For, c.Node.Name) {
 		return volume.EACCES
 	}
-	replaces := s.Tokens[i].Replaces
-	for _, m := range s.Nodes {
-		if m.ID != replaces && (strings.EqualFold(m.Name, c.Node.Name) || m.Address == c.Node.Address) {
+	same := func(m *Member) bool { return strings.EqualFold(m.Name, c.Node.Name) || m.Address == c.Node.Address }
+	if m := s.node(t.Node); m != nil && !same(m) {
+		return volume.EACCES
+	}
+	room := len(s.Nodes) < maxNodes
+	var dropped []uint64
+	for i := range s.Nodes {
+		switch m := &s.Nodes[i]; {
+		case !same(m):
+		case m.ID == t.Replaces:
+		case m.Pending == 0:
 			return volume.EEXIST
+		default:
+			dropped, room = append(dropped, m.ID), true
 		}
 	}
-	if len(s.Nodes) >= maxNodes {
+	if !room {
 		return volume.ENOSPC
 	}
-	s.Tokens = slices.Delete(s.Tokens, i, i+1)
+	for _, id := range dropped {
+		s.dropPending(id)
+	}
 	m := *c.Node
-	m.ID = s.NextNode
+	m.ID, m.Pending, m.Replaces = s.NextNode, max(c.Time, 1), t.Replaces
 	s.NextNode++
-	if old := s.node(replaces); old != nil {
+	s.Nodes = append(s.Nodes, m)
+	t.Node = m.ID
+	return volume.OK
+}
+
+// seatNode notes that a pending node has arrived. The one whose place it takes leaves, and is known by
+// its name and number from now on if the new one has its name.
+func (s *clusterState) seatNode(id uint64) volume.Errno {
+	m := s.node(id)
+	if m == nil {
+		return volume.ENOENT
+	}
+	m.Pending = 0
+	if old := s.node(m.Replaces); old != nil {
 		old.Leaving = true
 		if strings.EqualFold(old.Name, m.Name) {
 			old.Name = fmt.Sprintf("%.50s-old%d", old.Name, old.ID)
 		}
 	}
-	s.Nodes = append(s.Nodes, m)
 	return volume.OK
 }
 
-func (s *clusterState) dropTokens(now int64) {
-	s.Tokens = slices.DeleteFunc(s.Tokens, func(t joinToken) bool { return t.Expires < now })
+// dropPending forgets a node that has not arrived; its token can admit again.
+func (s *clusterState) dropPending(id uint64) {
+	s.Nodes = slices.DeleteFunc(slices.Clone(s.Nodes), func(m Member) bool { return m.ID == id })
+	for i := range s.Tokens {
+		if s.Tokens[i].Node == id {
+			s.Tokens[i].Node = 0
+		}
+	}
+}
+
+// seated are the nodes that have arrived.
+func (s *clusterState) seated() []Member {
+	return slices.DeleteFunc(slices.Clone(s.Nodes), func(m Member) bool { return m.Pending != 0 })
 }
 
 func (s *clusterState) volume(name string) *VolumeInfo {

@@ -20,6 +20,7 @@ import (
 //	index    | kind 1 | group 8 |                   ->  | status 1 | primary 8 | index 8 |
 //	image    | kind 1 | group 8 | least 8 | index 8 | offset 8 |  ->  | index 8 | length 8 | chunk ... |
 //	object   | kind 1 | group 8 | file 8 | offset 8 | length 4 |  ->  bytes
+//	probe    | kind 1 | what 1 | padding ... |      ->  JSON, probeAnswer, and padding
 const (
 	callDo       = 1
 	callPropose  = 2
@@ -28,6 +29,7 @@ const (
 	callIndex    = 5
 	callImage    = 6
 	callObject   = 7
+	callProbe    = 8
 
 	callHeadBytes   = 9
 	answerHeadBytes = 9
@@ -177,6 +179,8 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 		return n.answerIndex(binary.LittleEndian.Uint64(req[1:]), reply)
 	case callStatus:
 		return n.answerStatus(reply)
+	case callProbe:
+		return n.answerProbe(ctx, from, req, reply)
 	case callTransfer:
 		if len(req) < callHeadBytes+8 {
 			return nil, errors.New("call is too short")

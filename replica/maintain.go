@@ -3,9 +3,14 @@ package replica
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
 
 	"trinas/replica/volume"
 )
@@ -33,18 +38,20 @@ func (n *Node) maintain() {
 		}
 		n.measureSpace()
 		swept = swept || n.sweep(ctx)
-		n.shapeGroups(ctx)
+		n.admitMembers(ctx)
+		n.shapeVolumes(ctx)
 		n.checkpoint(ctx, last)
 		n.shrinkLog(ctx, last)
 	}
 }
 
-// checkpoint makes every group's checkpoint that is due by time.
+// checkpoint makes every group's checkpoint that is due by time. The cluster's own state is small
+// and seldom changes: it is written at once, so that Inspect finds the members of today.
 func (n *Node) checkpoint(ctx context.Context, last map[uint64]time.Time) {
 	for _, g := range n.snapshotGroups() {
 		if at, ok := last[g.id]; !ok {
 			last[g.id] = time.Now()
-		} else if time.Since(at) >= n.opt.CheckpointInterval {
+		} else if g.id == clusterGroup || time.Since(at) >= n.opt.CheckpointInterval {
 			n.checkpointGroup(ctx, g, last)
 		}
 	}
@@ -96,4 +103,109 @@ func (g *group) feeds() (yes bool) {
 		yes = yes || pr.State == tracker.StateSnapshot
 	}
 	return yes
+}
+
+// admitMembers is the cluster leader's duty: nodes that were admitted become learners of the
+// cluster group; when they have caught up they have arrived, and become voters. Those that do not
+// arrive in time are dropped, and those that are no members any more leave the group. One step at a time.
+func (n *Node) admitMembers(ctx context.Context) {
+	g := n.group(clusterGroup)
+	if g == nil || !g.leads() {
+		return
+	}
+	st, ok := g.raftStatus()
+	if !ok || st.RaftState != raft.StateLeader {
+		return
+	}
+	step, m := nextStep(n.cluster.view(), st, time.Now(), n.net.Connected)
+	var change *raftpb.ConfChange
+	switch step {
+	case stepLearn:
+		change = &raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: proto.Uint64(m.ID)}
+	case stepVote:
+		change = &raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(m.ID)}
+	case stepForget:
+		if m.ID == n.id {
+			ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+			defer cancel()
+			_ = g.handOver(ctx, 0) // whoever leads then forgets this node
+			return
+		}
+		change = &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: proto.Uint64(m.ID)}
+	case stepSeat:
+		n.settle(ctx, cmdSeatNode, m)
+		return
+	case stepDrop:
+		n.settle(ctx, cmdDropNode, m)
+		return
+	default:
+		return
+	}
+	g.post(event{call: func() {
+		if !g.leads() {
+			return
+		}
+		if err := g.raft.ProposeConfChange(change); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
+			g.log.Warn("cannot change the cluster's membership", "node", m.Name, "err", err)
+		}
+	}})
+}
+
+// settleTimeout bounds how long the housekeeping waits for the cluster to note an arrival.
+const settleTimeout = 2 * time.Second
+
+// settle notes that a pending node has arrived, or has not in time. A failure is tried again.
+func (n *Node) settle(ctx context.Context, do string, m Member) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if _, _, err := n.command(ctx, clusterCommand{Do: do, Node: &m}); err != nil {
+		n.log.Debug("cannot note a node's arrival; trying on", "name", m.Name, "err", err)
+		return
+	}
+	if do == cmdDropNode {
+		n.log.Warn("a node that was admitted has not arrived in time: it has to join again, with a new token",
+			"name", m.Name, "address", m.Address)
+		return
+	}
+	n.log.Info("node joined", "name", m.Name, "address", m.Address)
+}
+
+// step is what the leader does next about the cluster's membership.
+type memberStep int
+
+const (
+	stepNone   memberStep = iota
+	stepForget            // take who is no member out of the group
+	stepLearn             // make a node a learner
+	stepSeat              // note that a pending node has arrived
+	stepVote              // make a node a voter
+	stepDrop              // drop a node that has not arrived in time
+)
+
+// nextStep chooses it.
+func nextStep(s clusterState, st raft.Status, now time.Time, connected func(uint64) bool) (memberStep, Member) {
+	voters := st.Config.Voters.IDs()
+	for _, id := range slices.Sorted(maps.Keys(st.Progress)) { // voters and learners
+		if s.node(id) == nil {
+			return stepForget, Member{ID: id}
+		}
+	}
+	for _, m := range s.Nodes {
+		if _, ok := voters[m.ID]; ok {
+			continue
+		}
+		pr, known := st.Progress[m.ID]
+		switch {
+		case m.Pending != 0 && now.Sub(time.Unix(0, m.Pending)) > TokenLife && !connected(m.ID):
+			return stepDrop, m
+		case !known:
+			return stepLearn, m
+		case pr.Match < st.GetCommit(): // still catching up, or not there: look at the next
+		case m.Pending != 0:
+			return stepSeat, m
+		default:
+			return stepVote, m
+		}
+	}
+	return stepNone, Member{}
 }

@@ -69,6 +69,11 @@ type Node struct {
 func Open(opt Options) (*Node, error) {
 	opt = opt.withDefaults()
 	id, err := readIdentity(opt.Disk)
+	if errors.Is(err, ErrNoIdentity) {
+		if err := noOrphan(opt.Disk); err != nil {
+			return nil, err
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +105,9 @@ func (n *Node) open() error {
 	if err != nil || len(names) == 0 {
 		return fmt.Errorf("the log %s is missing (%v): without it this node could break promises it made; "+
 			"bring it back from where it went", n.opt.Disk.Path(logDir), err)
+	}
+	if err := finish(n.opt.Disk); err != nil {
+		return err
 	}
 	n.measureSpace()
 	n.wal, err = wal.Open(n.opt.Disk.Sub(logDir), wal.Options{
@@ -139,7 +147,7 @@ func (n *Node) connect() (Network, error) {
 	if n.opt.Network != nil {
 		return n.opt.Network(n.id, n, n.admit)
 	}
-	return transport.Listen(transport.Options{Listen: n.opt.Listen, Self: n.id,
+	return transport.Listen(transport.Options{Listen: n.opt.Listen, Listener: n.opt.Listener, Self: n.id,
 		Identity: n.identity.transport(), Handler: n, Log: n.log, Join: n.admit})
 }
 

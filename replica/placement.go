@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -105,32 +104,21 @@ func (g *group) proposeChange(cc raftpb.ConfChangeI) {
 	}
 }
 
-// shapeGroups takes the next step for every group that this node leads, and says in the cluster's log
-// which are done.
-func (n *Node) shapeGroups(ctx context.Context) {
+// shapeVolumes takes the next step for every volume whose primary this node is, and says in the cluster's
+// log which are done. The cluster's primary also empties the nodes that leave.
+func (n *Node) shapeVolumes(ctx context.Context) {
 	s := n.cluster.view()
 	for _, g := range n.snapshotGroups() {
-		if g.view.Load().leader != n.id {
+		info := s.volumeByID(volume.ID(g.id))
+		if g.vol == nil || info == nil || g.view.Load().leader != n.id {
 			continue
-		}
-		var want []uint64
-		var info *VolumeInfo
-		if g.id == clusterGroup {
-			for _, m := range s.Nodes {
-				want = append(want, m.ID)
-			}
-		} else if info = s.volumeByID(volume.ID(g.id)); info != nil {
-			want = info.Replicas
-		}
-		if len(want) == 0 {
-			continue // deleted, or not known here yet
 		}
 		done := make(chan struct{})
 		settled := false
-		g.post(event{call: func() { settled = g.shape(want); close(done) }, closing: done})
+		g.post(event{call: func() { settled = g.shape(info.Replicas); close(done) }, closing: done})
 		<-done
-		if settled && info != nil && len(info.Leaving) > 0 {
-			n.settle(ctx, info)
+		if settled && len(info.Leaving) > 0 {
+			n.settleVolume(ctx, info)
 		}
 	}
 	if g := n.group(clusterGroup); g != nil && g.view.Load().leader == n.id {
@@ -138,12 +126,9 @@ func (n *Node) shapeGroups(ctx context.Context) {
 	}
 }
 
-// decideTimeout bounds a command that housekeeping gives: it is given again.
-const decideTimeout = 2 * time.Second
-
-// settle says that those who leave a volume have left.
-func (n *Node) settle(ctx context.Context, v *VolumeInfo) {
-	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+// settleVolume says that those who leave a volume have left.
+func (n *Node) settleVolume(ctx context.Context, v *VolumeInfo) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	_, errno, err := n.command(ctx, clusterCommand{Do: cmdSettleVolume, Volume: &VolumeInfo{ID: v.ID, Replicas: v.Replicas}})
 	if err == nil && errno == volume.OK {
@@ -155,7 +140,7 @@ func (n *Node) settle(ctx context.Context, v *VolumeInfo) {
 // emptyLeaving moves the replicas of nodes that leave the cluster to others, one volume at a time
 // each, and removes the nodes that have none left. The cluster's primary does it.
 func (n *Node) emptyLeaving(ctx context.Context, s clusterState) {
-	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	for _, m := range s.Nodes {
 		if !m.Leaving {
@@ -196,7 +181,7 @@ func placeCommand(v *VolumeInfo, from, to uint64) clusterCommand {
 func (n *Node) choose(s clusterState, v *VolumeInfo, from uint64) uint64 {
 	for _, id := range n.rank(s) {
 		m := s.node(id)
-		if id != from && !m.Leaving && !slices.Contains(v.Replicas, id) && !slices.Contains(v.Leaving, id) &&
+		if id != from && !m.Leaving && m.Pending == 0 && !slices.Contains(v.Replicas, id) && !slices.Contains(v.Leaving, id) &&
 			(id == n.id || n.net.Connected(id)) {
 			return id
 		}
@@ -290,7 +275,7 @@ func (n *Node) ReplaceToken(ctx context.Context, name string) (string, error) {
 	if m.ID == n.id {
 		return "", fmt.Errorf("node %q is this one: ask another node to replace it", name)
 	}
-	return n.makeToken(ctx, m.ID)
+	return n.makeToken(ctx, "", m.ID)
 }
 
 // awaitState waits until the cluster's state, as this node knows it, is as wanted.

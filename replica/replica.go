@@ -67,12 +67,17 @@ type Options struct {
 	Election  time.Duration // default 1 s: silence after which a secondary campaigns, at the earliest
 	Lease     time.Duration // default 300 ms; shorter than Election
 
-	Log *slog.Logger
+	Log     *slog.Logger
+	Version string // of the program, told to the other nodes; for people
+
+	// Listener, when set, is used instead of Listen. It is the node's once Open has succeeded.
+	Listener net.Listener
 
 	// For tests and the simulation.
 	Clock       Clock
 	Network     func(self uint64, h transport.Handler, admit JoinHandler) (Network, error)
-	RequestJoin func(ctx context.Context, addr, caFingerprint string, request []byte) ([]byte, error)
+	RequestJoin func(ctx context.Context, addr, caFingerprint string, request transport.JoinRequest) ([]byte, error)
+	Reach       func(ctx context.Context, addr string) error // connects to a node that wants to join
 }
 
 // JoinHandler answers a node that asks to join the cluster.
@@ -107,6 +112,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RequestJoin == nil {
 		o.RequestJoin = transport.RequestJoin
+	}
+	if o.Reach == nil {
+		o.Reach = dialOnce
 	}
 	return o
 }

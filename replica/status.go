@@ -38,6 +38,7 @@ type NodeStatus struct {
 	Name      string `json:"name"`
 	Address   string `json:"address"`
 	Connected bool   `json:"connected"`
+	Joining   bool   `json:"joining,omitempty"` // admitted, and not arrived yet: it counts for nothing
 }
 
 // LogStatus is the node's write-ahead log.
@@ -112,7 +113,7 @@ func (n *Node) Status(ctx context.Context) Status {
 		out.Cluster.Primary = name(g.view.Load().leader)
 	}
 	for _, m := range s.Nodes {
-		ns := NodeStatus{ID: m.ID, Name: m.Name, Address: m.Address, Connected: m.ID == n.id || n.net.Connected(m.ID)}
+		ns := NodeStatus{ID: m.ID, Name: m.Name, Address: m.Address, Connected: m.ID == n.id || n.net.Connected(m.ID), Joining: m.Pending != 0}
 		if m.ID == n.id {
 			out.Node = ns
 		}

@@ -121,7 +121,7 @@ func (n *Node) rank(s clusterState) []uint64 {
 		return 2
 	}
 	ids := make([]uint64, 0, len(s.Nodes))
-	for _, m := range s.Nodes {
+	for _, m := range s.seated() {
 		ids = append(ids, m.ID)
 	}
 	slices.SortStableFunc(ids, func(a, b uint64) int {
@@ -372,7 +372,7 @@ func (n *Node) sweep(ctx context.Context) (done bool) {
 	}
 	delete(left, clusterGroup)
 	// Only now: what has been made by now is in the state that is looked at.
-	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	if err := n.catchUp(ctx, g); err != nil {
 		return false

@@ -24,6 +24,9 @@ const Path = "/etc/trinas/trinas.toml"
 // Socket is where the control API listens, and where the command line looks for it.
 const Socket = "/run/trinas/control.sock"
 
+// PeerPort is the port of peer.listen where it is not configured.
+const PeerPort = "7370"
+
 //go:embed trinas.toml
 var example []byte
 
@@ -43,6 +46,7 @@ type Config struct {
 	Resync     Resync     `toml:"resync"`
 	Raft       Raft       `toml:"raft"`
 	Memory     Memory     `toml:"memory"`
+	PVE        PVE        `toml:"pve"`
 }
 
 // Control is the table [control].
@@ -106,13 +110,18 @@ type Memory struct {
 	Limit Size `toml:"limit"`
 }
 
+// PVE is the table [pve]. Dir "": Proxmox is left alone.
+type PVE struct {
+	Dir string `toml:"dir"`
+}
+
 // Default returns the configuration of an agent without a file.
 func Default() Config {
 	return Config{
 		DataDir:    "/var/lib/trinas",
 		LogLevel:   "info",
 		Control:    Control{Socket: Socket},
-		Peer:       Peer{Listen: "0.0.0.0:7370"},
+		Peer:       Peer{Listen: "0.0.0.0:" + PeerPort},
 		NFS:        NFS{Listen: "127.0.0.1:2049", PrivilegedPorts: true, Portmap: PortmapAuto, MaxConnections: 2048},
 		Log:        Log{Limit: 2 * GiB, Segment: 64 * MiB, Cache: 32 * MiB},
 		Checkpoint: Checkpoint{Interval: Duration(time.Minute)},
@@ -123,6 +132,7 @@ func Default() Config {
 			Lease:     Duration(300 * time.Millisecond),
 		},
 		Memory: Memory{Limit: 300 * MiB},
+		PVE:    PVE{Dir: "/etc/pve"},
 	}
 }
 

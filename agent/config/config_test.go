@@ -160,6 +160,7 @@ func TestValidate_Bad(t *testing.T) {
 		{"raft.lease", func(c *Config) { c.Raft.Lease = c.Raft.Election }},
 		{"raft.lease", func(c *Config) { c.Raft.Lease = c.Raft.Heartbeat }},
 		{"memory.limit", func(c *Config) { c.Memory.Limit = MiB }},
+		{"pve.dir", func(c *Config) { c.PVE.Dir = "etc/pve" }},
 	}
 	for _, tt := range tests {
 		c := Default()

@@ -46,6 +46,7 @@ func (c *Config) Validate() error {
 		inRange("raft.election", c.Raft.Election, Duration(100*time.Millisecond), Duration(time.Minute)),
 		inRange("raft.lease", c.Raft.Lease, Duration(20*time.Millisecond), Duration(time.Minute)),
 		inRange("memory.limit", c.Memory.Limit, 64*MiB, TiB),
+		c.pveDir(),
 	}
 	for _, err := range checks {
 		if err != nil {
@@ -86,6 +87,13 @@ func (c *Config) advertise() error {
 			"such as \"192.0.2.1:7370\"", c.Peer.Advertise)
 	}
 	return nil
+}
+
+func (c *Config) pveDir() error {
+	if c.PVE.Dir == "" {
+		return nil
+	}
+	return absolute("pve.dir", c.PVE.Dir)
 }
 
 // Level is log_level for log/slog. Only to be called after Validate.

@@ -24,7 +24,8 @@ const (
 // Cluster is what the server asks of a node that is a member of a cluster. *replica.Node is one.
 type Cluster interface {
 	Status(ctx context.Context) replica.Status
-	NewToken(ctx context.Context) (string, error)
+	Probe(ctx context.Context) replica.Probe
+	NewToken(ctx context.Context, node string) (string, error)
 	CreateVolume(ctx context.Context, name string, replicas int) (replica.VolumeStatus, error)
 	DeleteVolume(ctx context.Context, name string) error
 	Transfer(ctx context.Context, volume, node string) error

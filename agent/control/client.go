@@ -62,6 +62,12 @@ func (c *Client) Token(ctx context.Context) (Invitation, error) {
 	return out, c.do(ctx, http.MethodPost, "/v1/token", nil, &out)
 }
 
+// Probe has the agent look at its connections to the other nodes. It takes some seconds.
+func (c *Client) Probe(ctx context.Context) (replica.Probe, error) {
+	var out replica.Probe
+	return out, c.do(ctx, http.MethodGet, "/v1/probe", nil, &out)
+}
+
 // Volumes lists the volumes.
 func (c *Client) Volumes(ctx context.Context) ([]replica.VolumeStatus, error) {
 	var out []replica.VolumeStatus
@@ -157,6 +163,18 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
+// ErrNoAgent is matched by the errors of a Client whose agent does not run.
+var ErrNoAgent = errors.New("no agent answers")
+
+// noAgentError is ErrNoAgent with the socket's path.
+type noAgentError string
+
+func (e noAgentError) Error() string {
+	return fmt.Sprintf("%v at %s: start it (systemctl start trinas), or name its socket with --socket", ErrNoAgent, string(e))
+}
+
+func (e noAgentError) Is(target error) bool { return target == ErrNoAgent }
+
 // unreachable puts a failed exchange into one line with the next step.
 func (c *Client) unreachable(err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
@@ -164,7 +182,7 @@ func (c *Client) unreachable(err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no agent answers at %s: start it (systemctl start trinas), or name its socket with --socket", c.path)
+		return noAgentError(c.path)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("control socket %s: permission denied: run this as root", c.path)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -57,7 +57,11 @@ func (f *fakeNode) Status(context.Context) replica.Status {
 	}
 }
 
-func (f *fakeNode) NewToken(ctx context.Context) (string, error) {
+func (f *fakeNode) Probe(context.Context) replica.Probe {
+	return replica.Probe{Peers: []replica.PeerProbe{{Node: "n2", RoundTrip: time.Millisecond}}}
+}
+
+func (f *fakeNode) NewToken(ctx context.Context, _ string) (string, error) {
 	if f.block != nil {
 		select {
 		case <-f.block:
@@ -157,6 +161,9 @@ func TestControl_Requests(t *testing.T) {
 	inv, err := c.Token(ctx)
 	if err != nil || inv.Command != "trinas join 10.0.0.1:7370 --token secret" {
 		t.Errorf("token: %+v, %v", inv, err)
+	}
+	if p, err := c.Probe(ctx); err != nil || len(p.Peers) != 1 || p.Peers[0].RoundTrip != time.Millisecond {
+		t.Errorf("probe: %+v, %v", p, err)
 	}
 	if v, err := c.CreateVolume(ctx, "vm", 3); err != nil || v.Name != "vm" {
 		t.Errorf("create: %+v, %v", v, err)

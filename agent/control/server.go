@@ -65,6 +65,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/init", s.init)
 	mux.HandleFunc("POST /v1/join", s.join)
 	mux.HandleFunc("POST /v1/token", s.token)
+	mux.HandleFunc("GET /v1/probe", s.probe)
 	mux.HandleFunc("GET /v1/volumes", s.volumes)
 	mux.HandleFunc("POST /v1/volumes", s.createVolume)
 	mux.HandleFunc("DELETE /v1/volumes/{name}", s.deleteVolume)
@@ -129,12 +130,16 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	s.withCluster(w, func(c Cluster) (any, error) {
-		token, err := c.NewToken(r.Context())
+		token, err := c.NewToken(r.Context(), "")
 		if err != nil {
 			return nil, err
 		}
 		return NewInvitation(c.Status(r.Context()), token), nil
 	})
+}
+
+func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
+	s.withCluster(w, func(c Cluster) (any, error) { return c.Probe(r.Context()), nil })
 }
 
 func (s *Server) volumes(w http.ResponseWriter, r *http.Request) {

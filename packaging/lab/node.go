@@ -61,6 +61,7 @@ func (n *Node) configure() error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "data_dir = %q\n", n.DataDir())
+	fmt.Fprint(&b, "[pve]\ndir = \"\"\n") // the host's Proxmox is none of the lab's business
 	fmt.Fprintf(&b, "[control]\nsocket = %q\n", n.Socket())
 	fmt.Fprintf(&b, "[node]\nname = %q\n", n.Name)
 	fmt.Fprintf(&b, "[peer]\nlisten = %q\nadvertise = %q\n", n.Addr+":7370", n.Addr+":7370")

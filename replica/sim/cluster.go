@@ -55,7 +55,7 @@ func New(t testing.TB, seed uint64, size int, adjust ...func(*replica.Options)) 
 	for i := range size {
 		name := fmt.Sprintf("node%d", i+1)
 		if i > 0 {
-			token, err := c.Node(1).NewToken(context.Background())
+			token, err := c.Node(1).NewToken(context.Background(), "")
 			if err != nil {
 				t.Fatalf("token for %s: %v", name, err)
 			}
@@ -85,6 +85,7 @@ func (c *Cluster) machine() *machine {
 		Disk: m.disk.FS(), Advertise: address, SegmentBytes: 1 << 20, Log: log,
 		Clock:   func() time.Duration { return time.Since(c.start) + time.Hour },
 		Network: c.Net.attach(address), RequestJoin: c.Net.requestJoin,
+		Reach: func(context.Context, string) error { return nil },
 	}
 	for _, change := range c.adjust {
 		change(&m.opt)

@@ -254,12 +254,12 @@ func (e *endpoint) Close() error {
 	return nil
 }
 
-func (n *Network) requestJoin(ctx context.Context, addr, _ string, request []byte) ([]byte, error) {
+func (n *Network) requestJoin(ctx context.Context, addr, _ string, request transport.JoinRequest) ([]byte, error) {
 	n.mu.Lock()
 	admit := n.join[addr]
 	n.mu.Unlock()
 	if admit == nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, errUnreachable)
 	}
-	return admit(ctx, &net.TCPAddr{}, request)
+	return admit(ctx, &net.TCPAddr{}, request.Body)
 }

@@ -186,7 +186,7 @@ func TestCluster_RemoveNode(t *testing.T) {
 		c.Crash(other)
 		c.longestWrite(1, vol, f, 3*time.Second)
 		c.Start(other)
-		token, err := c.Node(1).NewToken(ctx)
+		token, err := c.Node(1).NewToken(ctx, "")
 		if err != nil {
 			t.Fatal(err)
 		}

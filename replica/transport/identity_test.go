@@ -204,7 +204,7 @@ func TestJoin(t *testing.T) {
 	})
 	ctx := t.Context()
 	ask := func(fingerprint, request string) (string, error) {
-		b, err := RequestJoin(ctx, one.addr(), fingerprint, []byte(request))
+		b, err := RequestJoin(ctx, one.addr(), fingerprint, JoinRequest{Body: []byte(request)})
 		return string(b), err
 	}
 	trusted := Fingerprint(ours.cert)
@@ -249,7 +249,7 @@ func TestJoin(t *testing.T) {
 	all.Wait()
 
 	none := startNode(t, ours.identity(2))
-	if _, err := RequestJoin(ctx, none.addr(), trusted, nil); !errors.As(err, &remote) {
+	if _, err := RequestJoin(ctx, none.addr(), trusted, JoinRequest{}); !errors.As(err, &remote) {
 		t.Errorf("join at a node that takes none: %v", err)
 	}
 }
@@ -281,7 +281,7 @@ func TestJoin_Impostor(t *testing.T) {
 		}
 		got <- err
 	}()
-	if _, err := RequestJoin(t.Context(), listener.Addr().String(), Fingerprint(ours.cert), []byte("secret token")); err == nil {
+	if _, err := RequestJoin(t.Context(), listener.Addr().String(), Fingerprint(ours.cert), JoinRequest{Body: []byte("secret token")}); err == nil {
 		t.Error("joined an impostor")
 	}
 	if err := <-got; err == nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ALPN protocols: they tell members from nodes that ask to become one, on one port.
@@ -24,6 +25,16 @@ type trust struct {
 	node    NodeID
 	roots   *x509.CertPool
 	own     tls.Certificate // leaf and CA, so that a joining node can compare the CA's fingerprint
+	at      time.Time       // when certificates must be good; zero: now
+}
+
+// WrongTimeError: a certificate is of the cluster, but not good at the time that this node's clock
+// shows.
+type WrongTimeError struct{ From, To time.Time }
+
+func (e *WrongTimeError) Error() string {
+	return fmt.Sprintf("the certificate is good from %s to %s, and the clock of this node shows %s: set the clocks right",
+		e.From.UTC().Format(time.DateTime), e.To.UTC().Format(time.DateTime), time.Now().UTC().Format(time.DateTime))
 }
 
 func newTrust(id Identity) (*trust, error) {
@@ -54,9 +65,13 @@ func (t *trust) verify(chain []*x509.Certificate, want NodeID, usage x509.ExtKey
 		return 0, errors.New("no certificate shown")
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{
-		Roots:     t.roots,
-		KeyUsages: []x509.ExtKeyUsage{usage},
+		Roots:       t.roots,
+		KeyUsages:   []x509.ExtKeyUsage{usage},
+		CurrentTime: t.at,
 	})
+	if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return 0, &WrongTimeError{From: invalid.Cert.NotBefore, To: invalid.Cert.NotAfter}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("certificate is not of this cluster: %w", err)
 	}
@@ -121,20 +136,38 @@ func (t *trust) listenConfig() *tls.Config {
 }
 
 // joinConfig expects any node whose chain ends in the CA with the fingerprint (hex SHA-256).
-func joinConfig(fingerprint string) (*tls.Config, error) {
+// wrongTime is set in the handshake when the chain is good but for the time.
+func joinConfig(fingerprint string) (config *tls.Config, wrongTime *bool, err error) {
 	want, err := hex.DecodeString(strings.TrimSpace(fingerprint))
 	if err != nil || len(want) != sha256.Size {
-		return nil, fmt.Errorf("CA fingerprint %q is not 64 hex digits: copy it from the cluster", fingerprint)
+		return nil, nil, fmt.Errorf("CA fingerprint %q is not 64 hex digits: copy it from the cluster", fingerprint)
 	}
-	config := baseConfig(joinALPN)
+	wrongTime = new(bool)
+	config = baseConfig(joinALPN)
 	config.InsecureSkipVerify = true // the fingerprint says whom to trust: VerifyConnection
 	config.VerifyConnection = func(s tls.ConnectionState) error {
-		return verifyFingerprint(s.PeerCertificates, want)
+		if s.NegotiatedProtocol != joinALPN {
+			return foreignError("what answers there speaks TLS, but is no trinas agent: use the address that trinas status " +
+				"shows on a member")
+		}
+		err := verifyFingerprint(s.PeerCertificates, want, time.Time{})
+		if late := (*WrongTimeError)(nil); errors.As(err, &late) {
+			// A time inside of both lives, for a node's is the shorter and the later.
+			*wrongTime = true
+			err = verifyFingerprint(s.PeerCertificates, want, late.From.Add(clockSlack))
+		}
+		return err
 	}
-	return config, nil
+	return config, wrongTime, nil
 }
 
-func verifyFingerprint(chain []*x509.Certificate, want []byte) error {
+// foreignError: what answered a join is not of the cluster that the fingerprint names.
+type foreignError string
+
+func (e foreignError) Error() string { return string(e) }
+
+// verifyFingerprint checks a chain against a CA's fingerprint, as of the time at (zero: now).
+func verifyFingerprint(chain []*x509.Certificate, want []byte, at time.Time) error {
 	for _, ca := range chain {
 		sum := sha256.Sum256(ca.Raw)
 		if !bytes.Equal(sum[:], want) {
@@ -147,10 +180,11 @@ func verifyFingerprint(chain []*x509.Certificate, want []byte) error {
 		if err := checkCA(ca, cluster); err != nil {
 			return err
 		}
-		found := &trust{cluster: cluster, roots: x509.NewCertPool()}
+		found := &trust{cluster: cluster, roots: x509.NewCertPool(), at: at}
 		found.roots.AddCert(ca)
 		_, err = found.verify(chain, 0, x509.ExtKeyUsageServerAuth)
 		return err
 	}
-	return errors.New("the server's CA has another fingerprint: wrong address, or a fingerprint of another cluster")
+	return foreignError("the node there is of another cluster than the token (its CA has another fingerprint): use an " +
+		"address of the token's cluster, or make a token on that node (trinas token)")
 }

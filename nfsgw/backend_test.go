@@ -3,6 +3,7 @@ package nfsgw
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ type testBackend struct {
 	inRoom  bool      // its payload had room for a header in front
 	stalled chan struct{}
 	busy    error
+	rules   []volume.Rule
 }
 
 const testVolume volume.ID = 1 << 33
@@ -45,7 +47,29 @@ func newTestBackend(t testing.TB) *testBackend {
 }
 
 func (b *testBackend) Exports() []Export {
-	return []Export{{ID: 77, Name: "other"}, {ID: testVolume, Name: "vol"}}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return []Export{{ID: 77, Name: "other"}, {ID: testVolume, Name: "vol", Rules: b.rules}}
+}
+
+func (b *testBackend) Rule(_ context.Context, vol volume.ID, client netip.Addr) (volume.Rule, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if vol != testVolume {
+		return volume.Rule{}, false, nil
+	}
+	r, ok := volume.FindRule(b.rules, client)
+	return r, ok, nil
+}
+
+// allow makes the list of rules that of the volume.
+func (b *testBackend) allow(rules ...volume.Rule) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rules = nil
+	for _, r := range rules {
+		b.rules = volume.WithRule(b.rules, r)
+	}
 }
 
 func (b *testBackend) Node() uint16 { return 3 }

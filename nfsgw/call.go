@@ -12,9 +12,6 @@ import (
 	"trinas/replica/volume"
 )
 
-// nobody is who a caller without AUTH_SYS is: Linux's overflow user and group.
-const nobody = 65534
-
 // call is one NFS or MOUNT call on its way through the gateway; pooled, because an operation and
 // its result are large.
 type call struct {
@@ -49,6 +46,9 @@ func (c *call) run(ctx context.Context, kind volume.Kind, fh []byte) nfs.NFSStat
 	}
 	c.vol = volume.ID(h.Volume)
 	c.op.Kind, c.op.File, c.op.Gen = kind, volume.FileID(h.File), h.Gen
+	if status := c.allow(ctx); status != nfs.NFSStatusOk {
+		return status
+	}
 	return c.do(ctx)
 }
 
@@ -81,7 +81,6 @@ func (c *call) runPair(ctx context.Context, kind volume.Kind, fh []byte, to *nfs
 func (c *call) do(ctx context.Context) nfs.NFSStatus {
 	s := c.server
 	c.op.Node = s.backend.Node()
-	c.op.Cred = credOf(&c.in.Cred)
 	if c.op.Kind.Mutates() {
 		c.op.ID = requestID(c.op.Node, c.in)
 	}
@@ -97,13 +96,6 @@ func (c *call) do(ctx context.Context) nfs.NFSStatus {
 	}
 	c.res = volume.Result{}
 	return nfs.NFSStatusJukebox
-}
-
-func credOf(c *rpc.Cred) volume.Cred {
-	if c.Flavor != rpc.AuthSys {
-		return volume.Cred{UID: nobody, GID: nobody}
-	}
-	return volume.Cred{UID: c.UID, GID: c.GID, Groups: c.Groups}
 }
 
 // sumBytes is how much of the arguments tells requests with the same xid apart.

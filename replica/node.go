@@ -47,6 +47,8 @@ type Node struct {
 	groups map[uint64]*group
 	broken map[volume.ID]error // volumes whose replica here could not be opened, or has failed
 
+	current currency // with the cluster's state
+
 	free      atomic.Uint64 // bytes the data directory can still take
 	changed   chan struct{} // the cluster's state changed (1 buffered)
 	failed    chan *group
@@ -79,6 +81,7 @@ func Open(opt Options) (*Node, error) {
 		failed:  make(chan *group, maxVolumes),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
+		current: currency{asking: make(chan struct{}, 1)},
 	}
 	n.opt.Log = n.log
 	if err := n.open(); err != nil {

@@ -7,9 +7,11 @@ package control
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"trinas/replica"
+	"trinas/replica/volume"
 )
 
 // Limits of the API.
@@ -27,6 +29,8 @@ type Cluster interface {
 	CreateVolume(ctx context.Context, name string, replicas int) (replica.VolumeStatus, error)
 	DeleteVolume(ctx context.Context, name string) error
 	Transfer(ctx context.Context, volume, node string) error
+	Allow(ctx context.Context, name string, r volume.Rule) error
+	Deny(ctx context.Context, name string, client netip.Prefix) error
 }
 
 // Agent is what the server asks of the daemon around the node.
@@ -46,7 +50,7 @@ type About struct {
 	Version     string `json:"version"`
 	State       string `json:"state"` // Waiting, Running or Stopping
 	DataDir     string `json:"data_dir"`
-	NFS         string `json:"nfs"` // the NFS server's address; "" while it does not serve
+	NFS         string `json:"nfs"` // the NFS server's addresses, with commas between; "" while it does not serve
 	PID         int    `json:"pid"`
 	UptimeSec   int64  `json:"uptime_sec"`
 	HeapBytes   uint64 `json:"heap_bytes"`
@@ -87,6 +91,12 @@ type joinRequest struct {
 type volumeRequest struct {
 	Name     string `json:"name"`
 	Replicas int    `json:"replicas"` // 0: as many as is usual
+}
+
+type clientRequest struct {
+	Client   string        `json:"client"` // address or network
+	ReadOnly bool          `json:"read_only"`
+	Squash   volume.Squash `json:"squash"`
 }
 
 type primaryRequest struct {

@@ -40,8 +40,8 @@ type Options struct {
 	Dir    string // where the lab's folder is made; must be on a disk. "": /var/tmp
 	Nodes  int    // 1 to MaxNodes
 
-	// OpenNFS: every agent serves NFS on all addresses of its node, not only on the loopback. Guests
-	// need it: they are on the lab's network, not on a node.
+	// OpenNFS: every agent serves NFS on its node's address too, not only on the loopback. Guests need
+	// it: they are on the lab's network, not on a node.
 	OpenNFS bool
 }
 

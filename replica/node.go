@@ -48,6 +48,7 @@ type Node struct {
 	broken map[volume.ID]error // volumes whose replica here could not be opened, or has failed
 
 	current currency // with the cluster's state
+	outages outages
 
 	free      atomic.Uint64 // bytes the data directory can still take
 	changed   chan struct{} // the cluster's state changed (1 buffered)

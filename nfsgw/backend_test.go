@@ -123,11 +123,16 @@ type gateway struct {
 	root    []byte
 }
 
-func startGateway(t testing.TB, opt Options) *gateway {
+// startGateway starts a gateway over a testBackend, or what around makes of it.
+func startGateway(t testing.TB, opt Options, around ...func(*testBackend) Backend) *gateway {
 	t.Helper()
 	b := newTestBackend(t)
+	var served Backend = b
+	for _, f := range around {
+		served = f(b)
+	}
 	opt.Addrs, opt.NoVolume = []string{"127.0.0.1:0"}, errNoVolume
-	s, err := Listen(b, opt)
+	s, err := Listen(served, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

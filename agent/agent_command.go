@@ -62,18 +62,19 @@ func (c *cli) agentCommand() *cobra.Command {
 // command's own.
 type override struct {
 	flag, usage string
-	key         func(*config.Config) *string
+	set         func(*config.Config, string)
 }
 
 func overrides() []override {
 	return []override{
-		{"data-dir", "`directory` of this node's replicas (data_dir)", func(c *config.Config) *string { return &c.DataDir }},
-		{"node", "`name` of this node (node.name)", func(c *config.Config) *string { return &c.Node.Name }},
-		{"peer-listen", "`address` for other nodes (peer.listen)", func(c *config.Config) *string { return &c.Peer.Listen }},
-		{"peer-advertise", "`address` told to other nodes (peer.advertise)", func(c *config.Config) *string { return &c.Peer.Advertise }},
-		{"nfs-listen", "`address` of the NFS server (nfs.listen)", func(c *config.Config) *string { return &c.NFS.Listen }},
-		{"portmap", "auto or off (nfs.portmap)", func(c *config.Config) *string { return &c.NFS.Portmap }},
-		{"log-level", "debug, info, warn or error (log_level)", func(c *config.Config) *string { return &c.LogLevel }},
+		{"data-dir", "`directory` of this node's replicas (data_dir)", func(c *config.Config, v string) { c.DataDir = v }},
+		{"node", "`name` of this node (node.name)", func(c *config.Config, v string) { c.Node.Name = v }},
+		{"peer-listen", "`address` for other nodes (peer.listen)", func(c *config.Config, v string) { c.Peer.Listen = v }},
+		{"peer-advertise", "`address` told to other nodes (peer.advertise)", func(c *config.Config, v string) { c.Peer.Advertise = v }},
+		{"nfs-listen", "`addresses` of the NFS server, with commas between (nfs.listen)",
+			func(c *config.Config, v string) { c.NFS.Listen = config.SplitAddresses(v) }},
+		{"portmap", "auto or off (nfs.portmap)", func(c *config.Config, v string) { c.NFS.Portmap = v }},
+		{"log-level", "debug, info, warn or error (log_level)", func(c *config.Config, v string) { c.LogLevel = v }},
 	}
 }
 
@@ -86,7 +87,7 @@ func (f *agentFlags) load(cmd *cobra.Command) (config.Config, error) {
 	}
 	for _, o := range overrides() {
 		if cmd.Flags().Changed(o.flag) {
-			*o.key(&cfg) = *f.set[o.flag]
+			o.set(&cfg, *f.set[o.flag])
 		}
 	}
 	if socket := cmd.Flags().Lookup("socket"); socket != nil && socket.Changed {

@@ -106,7 +106,7 @@ func (c *cli) askAgent(ctx context.Context, s *check.Subject) error {
 	s.Serving, s.Waiting = st.Agent.NFS != "", st.Agent.State == control.Waiting
 	s.Config.DataDir = st.Agent.DataDir // the agent may have been told otherwise by a flag
 	if st.Agent.NFS != "" {
-		s.Config.NFS.Listen = st.Agent.NFS
+		s.Config.NFS.Listen = strings.Split(st.Agent.NFS, ",")
 	}
 	if st.Status == nil {
 		return nil

@@ -25,7 +25,7 @@ func runCheck(t *testing.T, c config.Config) checkReport {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "trinas.toml")
 	text := "data_dir = \"" + c.DataDir + "\"\n[node]\nname = \"" + c.Node.Name + "\"\n[peer]\nlisten = \"" + c.Peer.Listen +
-		"\"\n[nfs]\nportmap = \"off\"\nlisten = \"" + c.NFS.Listen + "\"\n"
+		"\"\n[nfs]\nportmap = \"off\"\nlisten = \"" + c.NFS.Listen[0] + "\"\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestCommand_Check(t *testing.T) {
 		t.Fatal(err)
 	}
 	must("identity lost", runCheck(t, one), "data", "error", "node.json")
-	one.NFS.Listen = "nowhere"
+	one.NFS.Listen = config.Addresses{"nowhere"}
 	must("bad configuration", runCheck(t, one), "configuration", "error", "nfs.listen")
 }
 

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,7 +42,8 @@ type daemon struct {
 
 	lock     *datadir.Lock
 	profiles *profiles
-	listener net.Listener // for NFS; the gateway's once it serves
+	nfs      []net.Listener // the node's own; the gateway's once it serves
+	further  []string       // addresses for other hosts, which the gateway opens
 	control  *control.Server
 	gateway  *nfsgw.Server
 
@@ -55,10 +58,10 @@ type daemon struct {
 	entering sync.Mutex
 	founded  bool // by Init; set before member has the node
 
-	mu    sync.Mutex
-	state string
-	node  *replica.Node
-	nfs   string // address that the gateway serves at
+	mu      sync.Mutex
+	state   string
+	node    *replica.Node
+	serving *nfsgw.Server // gateway, while it serves
 }
 
 func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
@@ -101,7 +104,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	}
 	d.setState(control.Running)
 	d.systemd.Ready(control.Running)
-	d.log.Info("agent is ready", "version", versionText(), "node", node.Name(), "nfs", d.gateway.Addrs()[0].String())
+	d.log.Info("agent is ready", "version", versionText(), "node", node.Name(), "nfs", addressesText(d.gateway.Addrs()))
 
 	select {
 	case <-ctx.Done():
@@ -129,7 +132,7 @@ func (d *daemon) Close() error {
 		d.stopNFS(ctx),
 		d.stopControl(ctx),
 		d.stopNode(ctx),
-		d.closeListener(),
+		d.closeListeners(),
 		d.stopProfiles(),
 		d.unlockDataDir(),
 	)
@@ -154,28 +157,42 @@ func (d *daemon) unlockDataDir() error {
 	return d.lock.Release()
 }
 
-// listenNFS takes the socket from systemd, or opens it: early, so that clients that come back
-// while the log is replayed wait instead of being refused (the Linux client then pauses for 3 s).
+// listenNFS takes the socket from systemd, which stands for the loopback addresses of nfs.listen,
+// or opens those: early, so that clients that come back while the log is replayed wait instead of
+// being refused (the Linux client then pauses for 3 s). All other addresses are left to the
+// gateway: that one of them cannot be had must not keep the node's own guests waiting.
 func (d *daemon) listenNFS() error {
-	l, err := notify.Listener("nfs")
+	socket, err := notify.Listener("nfs")
 	if err != nil {
 		return err
 	}
-	if l == nil {
-		if l, err = net.Listen("tcp", d.config.NFS.Listen); err != nil {
-			return fmt.Errorf("nfs.listen: %w: stop the other NFS server there, or set another address", err)
+	if socket != nil {
+		d.nfs = append(d.nfs, socket)
+	}
+	for _, address := range d.config.NFS.Listen {
+		ip := netip.MustParseAddrPort(address).Addr() // Validate has seen it
+		switch {
+		case socket != nil && (ip.IsLoopback() || address == socket.Addr().String()):
+		case socket == nil && (ip.IsLoopback() || ip.IsUnspecified()):
+			l, err := net.Listen("tcp", address)
+			if err != nil {
+				return fmt.Errorf("nfs.listen: %w: stop the other NFS server there, or set another address", err)
+			}
+			d.nfs = append(d.nfs, l)
+		default:
+			d.further = append(d.further, address)
 		}
 	}
-	d.listener = l
 	return nil
 }
 
-// serveNFS starts to answer on the listener, which is the gateway's from here on.
+// serveNFS starts to answer on the listeners, which are the gateway's from here on.
 func (d *daemon) serveNFS(node *replica.Node) error {
-	l := d.listener
-	d.listener = nil
+	own := d.nfs
+	d.nfs = nil
 	gateway, err := nfsgw.Listen(node, nfsgw.Options{
-		Listeners: []net.Listener{l},
+		Listeners: own,
+		Further:   d.further,
 		Portmap:   d.config.NFS.Portmap,
 		RPC:       rpc.Options{MaxConns: d.config.NFS.MaxConnections, PrivilegedPorts: d.config.NFS.PrivilegedPorts},
 		NoVolume:  replica.ErrNoVolume,
@@ -185,10 +202,14 @@ func (d *daemon) serveNFS(node *replica.Node) error {
 		return err
 	}
 	d.gateway = gateway
-	d.mu.Lock()
-	d.nfs = l.Addr().String()
-	d.mu.Unlock()
+	d.setServing(gateway)
 	return nil
+}
+
+func (d *daemon) setServing(gateway *nfsgw.Server) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.serving = gateway
 }
 
 // stopNFS takes no more requests and waits for those under way.
@@ -198,22 +219,29 @@ func (d *daemon) stopNFS(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	d.mu.Lock()
-	d.nfs = ""
-	d.mu.Unlock()
+	d.setServing(nil)
 	if err := d.gateway.Shutdown(ctx); err != nil {
 		d.log.Warn("requests under way were dropped: their clients send them again", "cause", err)
 	}
 	return nil
 }
 
-func (d *daemon) closeListener() error {
-	if d.listener == nil {
-		return nil
+func (d *daemon) closeListeners() error {
+	var errs []error
+	for _, l := range d.nfs {
+		errs = append(errs, l.Close())
 	}
-	err := d.listener.Close()
-	d.listener = nil
-	return err
+	d.nfs = nil
+	return errors.Join(errs...)
+}
+
+// addressesText is addresses with commas between.
+func addressesText(addrs []net.Addr) string {
+	texts := make([]string, len(addrs))
+	for i, a := range addrs {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ",")
 }
 
 // replicaOptions are the node's, without the address for the other nodes: only Init and Join need

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +31,7 @@ func testConfig(t *testing.T) config.Config {
 	c.Control.Socket = filepath.Join(dir, "c.sock")
 	c.Node.Name = "n1"
 	c.Peer.Listen = freeAddress(t)
-	c.NFS.Listen = freeAddress(t)
+	c.NFS.Listen = config.Addresses{freeAddress(t)}
 	c.NFS.Portmap = config.PortmapOff
 	c.NFS.PrivilegedPorts = false
 	c.Log.Segment = 16 * config.MiB
@@ -117,7 +119,7 @@ func TestDaemon_Life(t *testing.T) {
 	if _, err := client.CreateVolume(ctx, "vm", 1); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, c.NFS.Listen, "hello")
+	writeFile(t, c.NFS.Listen[0], "hello")
 
 	err = newDaemon(c, "", slog.New(slog.DiscardHandler)).Run(ctx)
 	if !errors.Is(err, datadir.ErrInUse) {
@@ -141,6 +143,25 @@ func TestDaemon_Life(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Errorf("second stop: %v", err)
 	}
+}
+
+// Goal: an address for other hosts is served beside the node's own, also when no
+// interface has it yet.
+func TestDaemon_FurtherAddress(t *testing.T) {
+	c := testConfig(t)
+	port := netip.MustParseAddrPort(c.NFS.Listen[0]).Port()
+	c.NFS.Listen = append(c.NFS.Listen, fmt.Sprintf("192.0.2.1:%d", port))
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	client, _ := startAgent(t, c)
+	waitFor(t, client, "waiting", inState(control.Waiting))
+	if _, err := client.Init(t.Context(), "home", ""); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, client, "both addresses", func(st control.Status) bool {
+		return len(strings.Split(st.Agent.NFS, ",")) == 2 && strings.HasPrefix(st.Agent.NFS, c.NFS.Listen[0])
+	})
 }
 
 func writeFile(t *testing.T, addr, text string) {
@@ -193,7 +214,7 @@ func TestDaemon_CannotStart(t *testing.T) {
 	}
 	defer taken.Close()
 	c := testConfig(t)
-	c.NFS.Listen = taken.Addr().String()
+	c.NFS.Listen = config.Addresses{taken.Addr().String()}
 	err = newDaemon(c, "", slog.New(slog.DiscardHandler)).Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "nfs.listen") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("port taken: %v", err)

@@ -35,7 +35,7 @@ func TestDaemon_BadJoins(t *testing.T) {
 	}{
 		{"nobody listens", "", web, inv.Token, nil, []string{web, "refused", "not running"}},
 		{"no port, and nobody at the usual one", "", plain + "9.invalid", inv.Token, nil, []string{":7370", "IP address"}},
-		{"NFS port", "", first.NFS.Listen, inv.Token, nil, []string{"no trinas agent", "trinas status"}},
+		{"NFS port", "", first.NFS.Listen[0], inv.Token, nil, []string{"no trinas agent", "trinas status"}},
 		{"wrong token", "", inv.Address, strings.Replace(inv.Token, inv.Token[8:16], "00000000", 1), nil, []string{"token is wrong", "trinas token"}},
 		{"another cluster's token", "", inv.Address, inv.Token[:len(inv.Token)-4] + "0000", nil, []string{"another cluster", "trinas token"}},
 		{"name of a member", "n1", inv.Address, inv.Token, nil, []string{`"n1"`, "member already", "--node"}},

@@ -22,8 +22,12 @@ func (d *daemon) About() control.About {
 	metrics.Read(memory)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	nfs := ""
+	if d.serving != nil {
+		nfs = addressesText(d.serving.Addrs())
+	}
 	return control.About{
-		Version: versionText(), Level: control.Level, State: d.state, DataDir: d.config.DataDir, NFS: d.nfs,
+		Version: versionText(), Level: control.Level, State: d.state, DataDir: d.config.DataDir, NFS: nfs,
 		PID: os.Getpid(), UptimeSec: int64(time.Since(d.started) / time.Second),
 		HeapBytes: memory[0].Value.Uint64(), MemoryBytes: memory[1].Value.Uint64(),
 	}

@@ -2,12 +2,14 @@ package main
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"trinas/agent/control"
 	"trinas/replica"
+	"trinas/replica/volume"
 )
 
 // fixedStatus has a replica in each state that a healthy agent can report.
@@ -23,7 +25,10 @@ func fixedStatus() control.Status {
 				{ID: 3, Name: "pve3", Address: "10.0.0.3:7370"},
 			},
 			Volumes: []replica.VolumeStatus{
-				{ID: 5, Name: "vmstore", Primary: "pve1", Term: 4, Files: 12, UsedBytes: 3435973836, Replicas: []replica.ReplicaStatus{
+				{ID: 5, Name: "vmstore", Primary: "pve1", Term: 4, Files: 12, UsedBytes: 3435973836, Clients: []volume.Rule{
+					{Client: netip.MustParsePrefix("10.0.0.9/32"), Squash: volume.SquashNone},
+					{Client: netip.MustParsePrefix("10.0.0.0/24"), ReadOnly: true, Squash: volume.SquashRoot},
+				}, Replicas: []replica.ReplicaStatus{
 					{Node: "pve1", Role: "primary", State: replica.UpToDate, Synced: 1000, Applied: 1000},
 					{Node: "pve2", Role: "secondary", State: replica.SyncTarget, Synced: 700, LagEntries: 300},
 					{Node: "pve3", Role: "secondary", State: replica.Outdated, Synced: 500, LagEntries: 500},
@@ -48,6 +53,8 @@ func TestStatusText(t *testing.T) {
 		golden(t, name, statusText(st))
 	}
 	golden(t, "volumes", volumeTable(fixedStatus().Volumes))
+	golden(t, "volume", volumeText(fixedStatus().Volumes[0]))
+	golden(t, "volume-closed", volumeText(fixedStatus().Volumes[1]))
 	golden(t, "volumes-none", volumeTable(nil))
 }
 

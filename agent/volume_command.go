@@ -14,8 +14,9 @@ import (
 )
 
 func (c *cli) volumeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "volume", Short: "Make, list and delete volumes", Args: cobra.NoArgs, RunE: help}
-	cmd.AddCommand(c.volumeCreate(), c.volumeList(), c.volumeDelete(), c.volumePrimary())
+	cmd := &cobra.Command{Use: "volume", Short: "Make, list and delete volumes, and say who may mount them", Args: cobra.NoArgs, RunE: help}
+	cmd.AddCommand(c.volumeCreate(), c.volumeList(), c.volumeShow(), c.volumeDelete(), c.volumePrimary(),
+		c.volumeAllow(), c.volumeDeny())
 	return cmd
 }
 
@@ -64,9 +65,10 @@ func volumeTable(vs []replica.VolumeStatus) string {
 	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VOLUME\tPRIMARY\tREPLICAS\tFILES\tUSED")
+	fmt.Fprintln(w, "VOLUME\tPRIMARY\tREPLICAS\tFILES\tUSED\tCLIENTS")
 	for _, v := range vs {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", v.Name, orNone(v.Primary), replicaSummary(v.Replicas), v.Files, bytesText(v.UsedBytes))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", v.Name, orNone(v.Primary), replicaSummary(v.Replicas), v.Files,
+			bytesText(v.UsedBytes), clientSummary(v.Clients))
 	}
 	w.Flush() // a strings.Builder takes everything
 	return b.String()
@@ -132,7 +134,7 @@ func volumeOf(ctx context.Context, client *control.Client, name string) (replica
 			return v, nil
 		}
 	}
-	return replica.VolumeStatus{}, fmt.Errorf("volume %s: %w", name, replica.ErrNoVolume)
+	return replica.VolumeStatus{}, fmt.Errorf("volume %s: %w (see trinas volume list)", name, replica.ErrNoVolume)
 }
 
 func (c *cli) completeVolume(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -11,6 +11,7 @@ package nfsgw
 
 import (
 	"context"
+	"net/netip"
 
 	"trinas/replica/volume"
 )
@@ -31,12 +32,19 @@ type Backend interface {
 	// Exports lists the volumes, in the order in which clients see them.
 	Exports() []Export
 
+	// Rule is the rule of a volume's allow list that holds for a client that is no loopback
+	// client; ok is false when there is none. It is asked for every such request, and must cost
+	// nothing; only while what is allowed is not known yet it waits. It fails when ctx ends, or
+	// the backend closes.
+	Rule(ctx context.Context, vol volume.ID, client netip.Addr) (r volume.Rule, ok bool, err error)
+
 	// Node is this node's number.
 	Node() uint16
 }
 
 // Export is a volume as clients mount it: /Name. It is the same type wherever it is written out.
 type Export = struct {
-	ID   volume.ID
-	Name string
+	ID    volume.ID
+	Name  string
+	Rules []volume.Rule // not to be changed
 }

@@ -3,6 +3,7 @@ package nfsgw
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ type testBackend struct {
 	inRoom  bool      // its payload had room for a header in front
 	stalled chan struct{}
 	busy    error
+	rules   []volume.Rule
 }
 
 const testVolume volume.ID = 1 << 33
@@ -45,7 +47,29 @@ func newTestBackend(t testing.TB) *testBackend {
 }
 
 func (b *testBackend) Exports() []Export {
-	return []Export{{ID: 77, Name: "other"}, {ID: testVolume, Name: "vol"}}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return []Export{{ID: 77, Name: "other"}, {ID: testVolume, Name: "vol", Rules: b.rules}}
+}
+
+func (b *testBackend) Rule(_ context.Context, vol volume.ID, client netip.Addr) (volume.Rule, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if vol != testVolume {
+		return volume.Rule{}, false, nil
+	}
+	r, ok := volume.FindRule(b.rules, client)
+	return r, ok, nil
+}
+
+// allow makes the list of rules that of the volume.
+func (b *testBackend) allow(rules ...volume.Rule) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rules = nil
+	for _, r := range rules {
+		b.rules = volume.WithRule(b.rules, r)
+	}
 }
 
 func (b *testBackend) Node() uint16 { return 3 }
@@ -99,11 +123,16 @@ type gateway struct {
 	root    []byte
 }
 
-func startGateway(t testing.TB, opt Options) *gateway {
+// startGateway starts a gateway over a testBackend, or what around makes of it.
+func startGateway(t testing.TB, opt Options, around ...func(*testBackend) Backend) *gateway {
 	t.Helper()
 	b := newTestBackend(t)
+	var served Backend = b
+	for _, f := range around {
+		served = f(b)
+	}
 	opt.Addrs, opt.NoVolume = []string{"127.0.0.1:0"}, errNoVolume
-	s, err := Listen(b, opt)
+	s, err := Listen(served, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 
 	"github.com/willscott/go-nfs"
@@ -19,6 +20,9 @@ type fakeBackend struct{}
 
 func (fakeBackend) Exports() []Export { return []Export{{ID: 1, Name: "vol"}} }
 func (fakeBackend) Node() uint16      { return 1 }
+func (fakeBackend) Rule(context.Context, volume.ID, netip.Addr) (volume.Rule, bool, error) {
+	return volume.Rule{}, false, nil
+}
 
 func (fakeBackend) Do(_ context.Context, _ volume.ID, op *volume.Op, res *volume.Result) error {
 	res.Obj.Known, res.Verifier = true, 1

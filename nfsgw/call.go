@@ -12,9 +12,6 @@ import (
 	"trinas/replica/volume"
 )
 
-// nobody is who a caller without AUTH_SYS is: Linux's overflow user and group.
-const nobody = 65534
-
 // call is one NFS or MOUNT call on its way through the gateway; pooled, because an operation and
 // its result are large.
 type call struct {
@@ -24,19 +21,21 @@ type call struct {
 	vol    volume.ID
 	op     volume.Op
 	res    volume.Result
+	onHold func(sent bool) bool // hold; made once, so that a request allocates nothing
 }
 
 func (s *Server) newCall(in *rpc.Call, out *rpc.Reply) *call {
 	c, ok := s.calls.Get().(*call)
 	if !ok {
 		c = &call{server: s}
+		c.onHold = c.hold
 	}
 	c.in, c.out = in, out
 	return c
 }
 
 func (s *Server) free(c *call) {
-	*c = call{server: s} // nothing may keep buffers alive or show up in the next call
+	*c = call{server: s, onHold: c.onHold} // nothing may keep buffers alive or show up in the next call
 	s.calls.Put(c)
 }
 
@@ -49,6 +48,9 @@ func (c *call) run(ctx context.Context, kind volume.Kind, fh []byte) nfs.NFSStat
 	}
 	c.vol = volume.ID(h.Volume)
 	c.op.Kind, c.op.File, c.op.Gen = kind, volume.FileID(h.File), h.Gen
+	if status := c.allow(ctx); status != nfs.NFSStatusOk {
+		return status
+	}
 	return c.do(ctx)
 }
 
@@ -81,7 +83,7 @@ func (c *call) runPair(ctx context.Context, kind volume.Kind, fh []byte, to *nfs
 func (c *call) do(ctx context.Context) nfs.NFSStatus {
 	s := c.server
 	c.op.Node = s.backend.Node()
-	c.op.Cred = credOf(&c.in.Cred)
+	c.op.OnHold = c.onHold
 	if c.op.Kind.Mutates() {
 		c.op.ID = requestID(c.op.Node, c.in)
 	}
@@ -99,11 +101,16 @@ func (c *call) do(ctx context.Context) nfs.NFSStatus {
 	return nfs.NFSStatusJukebox
 }
 
-func credOf(c *rpc.Cred) volume.Cred {
-	if c.Flavor != rpc.AuthSys {
-		return volume.Cred{UID: nobody, GID: nobody}
-	}
-	return volume.Cred{UID: c.UID, GID: c.GID, Groups: c.Groups}
+// hold is asked while c.op waits for a primary that its volume has long been without. The client has
+// its other volumes on the same connection, so what waits leaves the connection's limits. Where too
+// much waits already, the client is told to ask again later: if the operation cannot have been
+// carried out (sent), and may be carried out twice. It might be a retransmission of one that was
+// sent over an earlier connection, or by an earlier agent, and what asks again is a new request.
+func (c *call) hold(sent bool) bool {
+	kind := c.op.Kind
+	repeatable := !kind.Mutates() || kind == volume.Write || kind == volume.SetAttr && c.op.Guard == nil
+	later := repeatable && !sent
+	return c.in.Hold(later) || !later
 }
 
 // sumBytes is how much of the arguments tells requests with the same xid apart.

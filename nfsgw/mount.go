@@ -31,7 +31,7 @@ func (s *Server) handleMount(ctx context.Context, in *rpc.Call, out *rpc.Reply) 
 	case nfs.MountProcExport:
 		var res nfs3.ExportRes
 		for _, e := range s.backend.Exports() {
-			res.Exports = append(res.Exports, nfs3.Export{Path: "/" + e.Name})
+			res.Exports = append(res.Exports, nfs3.Export{Path: "/" + e.Name, Groups: groupsOf(&e)})
 		}
 		out.Body = res.Append(out.Body)
 	default:
@@ -78,6 +78,10 @@ func (c *call) walk(ctx context.Context, path string) ([]byte, nfs.NFSStatus) {
 	}
 	if at.Volume == 0 {
 		return nil, nfs.NFSStatusNoEnt
+	}
+	c.vol = volume.ID(at.Volume)
+	if status := c.allow(ctx); status != nfs.NFSStatusOk {
+		return nil, status
 	}
 	fh := at.Bytes()
 	for _, name := range parts[1:] {

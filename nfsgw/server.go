@@ -2,10 +2,10 @@ package nfsgw
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/willscott/go-nfs"
@@ -25,8 +25,9 @@ const (
 
 // Options say how a gateway runs.
 type Options struct {
-	Addrs     []string       // TCP addresses to listen on; nil, without Listeners: DefaultAddr
+	Addrs     []string       // TCP addresses to listen on; when nothing else is given: DefaultAddr
 	Listeners []net.Listener // already open (socket activation); the gateway closes them
+	Further   []string       // TCP addresses to listen on as soon as they can be had
 	Portmap   string         // PortmapAuto or PortmapOff; empty: off
 	RPC       rpc.Options    // bounds, and PrivilegedPorts; its Log is ignored
 	NoVolume  error          // what Backend.Do's errors match when the volume does not exist
@@ -39,17 +40,21 @@ type Server struct {
 	noVolume error
 	log      *slog.Logger
 	rpc      *rpc.Server
-	addrs    []net.Addr
 	mounts   mountTable
 	calls    sync.Pool // *call
 	serving  sync.WaitGroup
 	portmap  *rpc.Portmap
 	failed   chan error // what made a listener fail; holds one per listener
+	closing  chan struct{}
+	close    sync.Once
+
+	mu    sync.Mutex
+	addrs []net.Addr // of the listeners that are open
 }
 
 // Listen starts a gateway. When it returns, clients can connect.
 func Listen(b Backend, opt Options) (*Server, error) {
-	s := &Server{backend: b, noVolume: opt.NoVolume, log: opt.Log}
+	s := &Server{backend: b, noVolume: opt.NoVolume, log: opt.Log, closing: make(chan struct{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -67,62 +72,25 @@ func Listen(b Backend, opt Options) (*Server, error) {
 	s.rpc = rpc.NewServer(opt.RPC,
 		rpc.Program{Number: nfs3.Program, Low: nfs3.Version, High: nfs3.Version, Handle: s.handleNFS, ReplyBytes: replyBytes},
 		rpc.Program{Number: nfs3.MountProgram, Low: nfs3.MountVersion, High: nfs3.MountVersion, Handle: s.handleMount})
-	s.failed = make(chan error, len(listeners))
+	s.failed = make(chan error, len(listeners)+len(opt.Further))
 	for _, l := range listeners {
-		s.addrs = append(s.addrs, l.Addr())
-		s.serving.Go(func() {
-			if err := s.rpc.Serve(l); !errors.Is(err, rpc.ErrServerClosed) {
-				s.log.Error("the NFS server stopped listening; restart the agent", "address", l.Addr().String(), "error", err)
-				s.failed <- fmt.Errorf("nfs gateway: %w", err)
-			}
-		})
+		s.serve(l)
 	}
 	if opt.Portmap == PortmapAuto {
-		s.portmap = rpc.StartPortmap(s.log, s.mappings())
+		s.portmap = rpc.StartPortmap(s.log, s.service(opt.Further))
+	}
+	for _, addr := range opt.Further {
+		s.serving.Go(func() { s.open(addr) })
 	}
 	return s, nil
 }
 
-// listen opens what opt names.
-func listen(opt Options) ([]net.Listener, error) {
-	listeners := append([]net.Listener(nil), opt.Listeners...)
-	addrs := opt.Addrs
-	if len(listeners) == 0 && len(addrs) == 0 {
-		addrs = []string{DefaultAddr}
-	}
-	for _, addr := range addrs {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			closeAll(listeners)
-			return nil, fmt.Errorf("nfs gateway: listen on %s: %w (is another NFS server running? stop it, or change the listen address)", addr, err)
-		}
-		listeners = append(listeners, l)
-	}
-	return listeners, nil
+// Addrs is where the gateway listens now.
+func (s *Server) Addrs() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.addrs)
 }
-
-func closeAll(listeners []net.Listener) {
-	for _, l := range listeners {
-		_ = l.Close()
-	}
-}
-
-// mappings is what the port mapper is told: both programs on the first TCP port.
-func (s *Server) mappings() []rpc.Mapping {
-	for _, a := range s.addrs {
-		if tcp, ok := a.(*net.TCPAddr); ok {
-			addr := tcp.AddrPort()
-			return []rpc.Mapping{
-				{Prog: nfs3.Program, Vers: nfs3.Version, Addr: addr},
-				{Prog: nfs3.MountProgram, Vers: nfs3.MountVersion, Addr: addr},
-			}
-		}
-	}
-	return nil
-}
-
-// Addrs is where the gateway listens.
-func (s *Server) Addrs() []net.Addr { return s.addrs }
 
 // Failed delivers an error when a listener fails for good.
 func (s *Server) Failed() <-chan error { return s.failed }
@@ -130,6 +98,7 @@ func (s *Server) Failed() <-chan error { return s.failed }
 // Shutdown leaves the port mapper, stops taking requests, waits for those under way and closes.
 // When ctx ends first they are dropped, and clients send them again. It may be called twice.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.close.Do(func() { close(s.closing) })
 	s.portmap.Close()
 	err := s.rpc.Shutdown(ctx)
 	s.serving.Wait()

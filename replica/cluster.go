@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"trinas/replica/disk"
 	"trinas/replica/volume"
@@ -44,6 +46,9 @@ type VolumeInfo struct {
 	Replicas []uint64  `json:"replicas"` // nodes
 	Created  int64     `json:"created"`  // nanoseconds since 1970
 
+	// Clients is the allow list, in the order of volume.WithRule; never changed in place.
+	Clients []volume.Rule `json:"clients,omitempty"`
+
 	// Founders are the nodes that the volume was made on, once it has moved: its group's configuration
 	// at index 1. Joined are those that came later, ever; a node's replica then begins empty, outside of the
 	// configuration. Leaving are those that have data still, although they are not wanted any more.
@@ -67,8 +72,12 @@ type clusterState struct {
 	Tokens   []joinToken  `json:"tokens"`
 }
 
+// Formats of the state. It has rulesFormat from the first rule on, so that a version that knows no
+// rules refuses it instead of forgetting them.
 const (
-	clusterFormat = 1
+	firstFormat   = 1
+	rulesFormat   = 2
+	clusterFormat = rulesFormat // the newest that this version knows
 	maxTokens     = 64
 	maxVolumes    = 1024
 	maxNodes      = 64
@@ -83,6 +92,8 @@ type clusterCommand struct {
 	Volume *VolumeInfo `json:"volume,omitempty"`
 	Token  *joinToken  `json:"token,omitempty"`
 	From   []uint64    `json:"from,omitempty"` // place-volume: the replicas that are to be changed
+
+	Rule *volume.Rule `json:"rule,omitempty"`
 }
 
 // clusterMachine is the cluster group's state machine.
@@ -95,6 +106,10 @@ type clusterMachine struct {
 	conf        []byte
 	index, term uint64
 	saved       uint64 // index of the checkpoint on disk
+
+	// rules are the volumes' allow lists, for requests to look at without a lock: as of the last
+	// command applied.
+	rules atomic.Pointer[map[volume.ID][]volume.Rule]
 }
 
 // savedCluster is the checkpoint file: one line with the SHA-256 of the rest, then JSON.
@@ -109,6 +124,7 @@ const clusterFile = clusterDir + "/state"
 
 func openCluster(fsys disk.FS) (*clusterMachine, error) {
 	m := &clusterMachine{fs: fsys, changed: func() {}}
+	m.publishRules()
 	raw, err := readFile(fsys, clusterFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil // joined, and nothing heard of the cluster yet
@@ -129,7 +145,18 @@ func openCluster(fsys disk.FS) (*clusterMachine, error) {
 		return nil, fmt.Errorf("%s has format %d, this version knows up to %d: install the trinas version that wrote it", path, s.State.Format, clusterFormat)
 	}
 	m.state, m.conf, m.index, m.term, m.saved = s.State, s.Conf, s.Index, s.Term, s.Index
+	m.publishRules()
 	return m, nil
+}
+
+// publishRules makes the state's allow lists the ones that count. The lock is held, or nobody
+// else has the machine yet.
+func (m *clusterMachine) publishRules() {
+	rules := make(map[volume.ID][]volume.Rule, len(m.state.Volumes))
+	for _, v := range m.state.Volumes {
+		rules[v.ID] = v.Clients
+	}
+	m.rules.Store(&rules)
 }
 
 // save makes a checkpoint durable.
@@ -201,11 +228,15 @@ func (m *clusterMachine) Restore(data []byte, index, term uint64, conf []byte) e
 	if err := json.Unmarshal(data, &s); err != nil {
 		return fmt.Errorf("decode the cluster's state: %w", err)
 	}
+	if s.Format > clusterFormat {
+		return fmt.Errorf("the cluster's state has format %d, this version knows up to %d: upgrade this node", s.Format, clusterFormat)
+	}
 	if err := m.save(savedCluster{Index: index, Term: term, Conf: conf, State: s}); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	m.state, m.conf, m.index, m.term, m.saved = s, conf, index, term, index
+	m.publishRules()
 	m.mu.Unlock()
 	m.changed()
 	return nil
@@ -236,6 +267,7 @@ func (m *clusterMachine) Apply(index, term uint64, data []byte) (volume.Result, 
 		}
 		m.mu.Lock()
 		known, e := m.state.apply(index, &c)
+		m.publishRules()
 		m.mu.Unlock()
 		if !known {
 			return volume.Result{}, fmt.Errorf("cluster command %d %q is unknown to this version: upgrade this node", index, c.Do)
@@ -259,6 +291,8 @@ const (
 	cmdAddToken     = "add-token"     // Token
 	cmdAddVolume    = "add-volume"    // Volume (name, replicas); EEXIST, ENOSPC
 	cmdDeleteVolume = "delete-volume" // Volume (id); ENOENT
+	cmdAllow        = "allow"         // Volume (id), Rule: replaces the one for its client; ENOENT, EINVAL, ENOSPC
+	cmdDeny         = "deny"          // Volume (id), Rule (client); ENOENT
 
 	cmdPlaceVolume  = "place-volume"  // Volume (id, replicas), From; ENOENT, EINVAL, EEXIST: another change is under way
 	cmdSettleVolume = "settle-volume" // Volume (id, replicas): those who leave have left; ENOENT
@@ -298,6 +332,15 @@ func (s *clusterState) apply(index uint64, c *clusterCommand) (known bool, errno
 		}
 		s.Volumes = slices.Delete(slices.Clone(s.Volumes), i, i+1)
 		return true, volume.OK
+	case (c.Do == cmdAllow || c.Do == cmdDeny) && c.Volume != nil && c.Rule != nil:
+		i := slices.IndexFunc(s.Volumes, func(v VolumeInfo) bool { return v.ID == c.Volume.ID })
+		if i < 0 {
+			return true, volume.ENOENT
+		}
+		if c.Do == cmdAllow {
+			return true, s.allow(&s.Volumes[i], *c.Rule)
+		}
+		return true, s.Volumes[i].deny(c.Rule.Client)
 	case c.Do == cmdPlaceVolume && c.Volume != nil:
 		return true, s.placeVolume(c)
 	case c.Do == cmdSettleVolume && c.Volume != nil:
@@ -318,6 +361,29 @@ func (s *clusterState) apply(index uint64, c *clusterCommand) (known bool, errno
 		return true, s.removeNode(c.Node.ID)
 	}
 	return false, volume.OK
+}
+
+// allow puts a rule into a volume's allow list.
+func (s *clusterState) allow(v *VolumeInfo, r volume.Rule) volume.Errno {
+	if r.Check() != nil {
+		return volume.EINVAL
+	}
+	rules := volume.WithRule(v.Clients, r)
+	if len(rules) > volume.MaxRules {
+		return volume.ENOSPC
+	}
+	v.Clients, s.Format = rules, rulesFormat
+	return volume.OK
+}
+
+// deny takes the rule for client from a volume's allow list.
+func (v *VolumeInfo) deny(client netip.Prefix) volume.Errno {
+	rules := volume.WithoutRule(v.Clients, client)
+	if len(rules) == len(v.Clients) {
+		return volume.ENOENT
+	}
+	v.Clients = rules
+	return volume.OK
 }
 
 // placeVolume gives a volume other replicas.

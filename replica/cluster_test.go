@@ -1,8 +1,11 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -95,5 +98,66 @@ func TestCluster_Checkpoint(t *testing.T) {
 	}
 	if _, err := m.Apply(11, 1, []byte(`{"do":"add-token","token":{"hash":"x","expires":1},"colour":"red"}`)); err == nil {
 		t.Error("an unknown field was skipped")
+	}
+}
+
+// Goal: a rule needs a volume and a sense, replaces the one for its client, and the list is bounded;
+// a version that knows no rules refuses the state once it has one.
+func TestCluster_Rules(t *testing.T) {
+	m := newMachine(t)
+	applyCommand(t, m, 9, clusterCommand{Do: cmdAddVolume, Volume: &VolumeInfo{Name: "v"}})
+	if m.view().Format != firstFormat {
+		t.Errorf("format %d without a rule", m.view().Format)
+	}
+	rule := func(client string) *volume.Rule {
+		return &volume.Rule{Client: netip.MustParsePrefix(client), Squash: volume.SquashRoot}
+	}
+	held := (*m.rules.Load())[9]
+	for i, step := range []struct {
+		do   string
+		vol  volume.ID
+		rule *volume.Rule
+		want volume.Errno
+	}{
+		{cmdAllow, 8, rule("10.0.0.0/8"), volume.ENOENT},
+		{cmdAllow, 9, rule("10.0.0.0/8"), volume.OK},
+		{cmdAllow, 9, rule("10.0.0.0/8"), volume.OK},
+		{cmdAllow, 9, rule("10.0.0.1/8"), volume.EINVAL},
+		{cmdAllow, 9, &volume.Rule{Client: netip.MustParsePrefix("10.0.0.0/8")}, volume.EINVAL},
+		{cmdAllow, 9, rule("10.1.0.0/16"), volume.OK},
+		{cmdDeny, 9, rule("10.2.0.0/16"), volume.ENOENT},
+		{cmdDeny, 8, rule("10.1.0.0/16"), volume.ENOENT},
+	} {
+		if got := applyCommand(t, m, uint64(10+i), clusterCommand{Do: step.do, Volume: &VolumeInfo{ID: step.vol}, Rule: step.rule}); got != step.want {
+			t.Errorf("step %d: errno %d, want %d", i, got, step.want)
+		}
+	}
+	if rules := (*m.rules.Load())[9]; len(held) != 0 || len(rules) != 2 || rules[0].Client.Bits() != 16 {
+		t.Errorf("rules %v", rules)
+	}
+	if got := applyCommand(t, m, 30, clusterCommand{Do: cmdDeny, Volume: &VolumeInfo{ID: 9}, Rule: rule("10.0.0.0/8")}); got != volume.OK {
+		t.Errorf("deny: errno %d", got)
+	}
+	for i := 0; len((*m.rules.Load())[9]) < volume.MaxRules; i++ {
+		if got := applyCommand(t, m, uint64(100+i), clusterCommand{Do: cmdAllow, Volume: &VolumeInfo{ID: 9}, Rule: rule(fmt.Sprintf("192.0.2.%d/32", i))}); got != volume.OK {
+			t.Fatalf("rule %d: errno %d", i, got)
+		}
+	}
+	if got := applyCommand(t, m, 900, clusterCommand{Do: cmdAllow, Volume: &VolumeInfo{ID: 9}, Rule: rule("198.51.100.0/24")}); got != volume.ENOSPC {
+		t.Errorf("one rule too many: errno %d", got)
+	}
+
+	data, index, term, conf := m.Snapshot()
+	other := newMachine(t)
+	if err := other.Restore(data, index, term, conf); err != nil || len((*other.rules.Load())[9]) != volume.MaxRules || other.view().Format != rulesFormat {
+		t.Errorf("a snapshot: %v, format %d", err, other.view().Format)
+	}
+	again, err := openCluster(other.fs)
+	if err != nil || len((*again.rules.Load())[9]) != volume.MaxRules {
+		t.Errorf("a restart: %v", err)
+	}
+	newer := bytes.Replace(data, []byte(`"format":2`), []byte(`"format":3`), 1)
+	if err := other.Restore(newer, index, term, conf); err == nil || !strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("a newer version's state: %v", err)
 	}
 }

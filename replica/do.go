@@ -36,6 +36,7 @@ const (
 
 	statusDone       = 0
 	statusNotPrimary = 1 // primary: who leads as far as the node knows, 0 for nobody
+	statusNotSent    = 2 // the same, and nothing was done; versions before it say 1, and read it as 1
 )
 
 // Waits between two tries of an operation that found no primary. A new primary ends the wait at
@@ -47,8 +48,9 @@ const (
 
 // Do carries op out on the volume's primary, wherever that is, and returns its result: for a
 // mutation once a majority has synced it and the primary has applied it, for a query never older than what was acknowledged before the call. While there
-// is no primary it waits. It fails only when ctx ends, the volume does not exist (ErrNoVolume) or
-// the node shuts down (ErrClosed). op.Room and op.Data may be used again after the return. A Read
+// is no primary it waits. It fails only when ctx ends, the volume does not exist (ErrNoVolume),
+// the node shuts down (ErrClosed), or op.OnHold does not want to wait longer for a primary and no
+// node can have carried op out (ErrNoPrimary). op.Room and op.Data may be used again after the return. A Read
 // puts its bytes into op.Data where that has the capacity.
 func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume.Result) error {
 	op.Node = uint16(n.id)
@@ -60,6 +62,7 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 		}
 	}
 	var hint uint64 // who led, by the word of another node
+	sent := false   // op may have been carried out
 	for try := 0; ; try++ {
 		g, replicas, err := n.route(ctx, vol)
 		if err != nil {
@@ -89,9 +92,12 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 			hint, err = n.sendOn(callCtx, primary, vol, enc, op, res)
 		default:
 			// Nobody, or the word of a node that has not heard yet that the replica here failed.
-			hint, err = 0, errNotPrimary
+			hint, err = 0, errNotSent
 		}
 		if err == nil {
+			if try > 0 {
+				n.outages.end(vol)
+			}
 			if res.Err == volume.EFENCED {
 				n.noteFenced(vol, op)
 			}
@@ -99,6 +105,11 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 		}
 		if !errors.Is(err, errNotPrimary) {
 			return err
+		}
+		sent = sent || op.Kind.Mutates() && !errors.Is(err, errNotSent)
+		lasted := n.outages.meet(vol, n.opt.Clock())
+		if op.OnHold != nil && try >= holdTries && lasted >= outageAfter && !op.OnHold(sent) && !sent {
+			return ErrNoPrimary
 		}
 		if err := n.pause(ctx, v, try); err != nil {
 			return err
@@ -127,7 +138,8 @@ func (n *Node) pause(ctx context.Context, v *view, try int) error {
 }
 
 // sendOn sends op to primary. A broken connection or another answer than a result is
-// errNotPrimary: whether the operation happened is then unknown, and it is sent again.
+// errNotPrimary: whether the operation happened is then unknown, unless it is errNotSent, and it is
+// sent again.
 func (n *Node) sendOn(ctx context.Context, primary uint64, vol volume.ID, enc []byte, op *volume.Op,
 	res *volume.Result) (hint uint64, err error) {
 	var head [callHeadBytes]byte
@@ -139,13 +151,20 @@ func (n *Node) sendOn(ctx context.Context, primary uint64, vol volume.ID, enc []
 		if errors.As(err, &remote) {
 			n.log.Warn("a node could not carry out an operation", "node", primary, "volume", vol, "err", err)
 		}
+		if errors.Is(err, transport.ErrNotConnected) {
+			return 0, errNotSent
+		}
 		return 0, errNotPrimary
 	}
 	if len(answer) < answerHeadBytes {
 		return 0, errNotPrimary
 	}
 	if answer[0] != statusDone {
-		return binary.LittleEndian.Uint64(answer[1:]), errNotPrimary
+		err := errNotPrimary
+		if answer[0] == statusNotSent {
+			err = errNotSent
+		}
+		return binary.LittleEndian.Uint64(answer[1:]), err
 	}
 	if err := res.Decode(answer[answerHeadBytes:]); err != nil {
 		n.log.Error("a node's answer cannot be decoded", "node", primary, "volume", vol, "err", err)
@@ -217,7 +236,7 @@ func appendHead(reply []byte, status byte, primary uint64) []byte {
 func (n *Node) answerDo(vol volume.ID, enc, reply []byte) ([]byte, error) {
 	g := n.group(uint64(vol))
 	if g == nil || g.vol == nil {
-		return appendHead(reply, statusNotPrimary, 0), nil
+		return appendHead(reply, statusNotSent, 0), nil
 	}
 	var op volume.Op
 	if err := op.Decode(enc); err != nil {
@@ -228,7 +247,11 @@ func (n *Node) answerDo(vol volume.ID, enc, reply []byte) ([]byte, error) {
 	}
 	var res volume.Result
 	if err := g.serve(&op, enc, &res); err != nil {
-		return appendHead(reply, statusNotPrimary, g.view.Load().leader), nil
+		status := byte(statusNotPrimary)
+		if errors.Is(err, errNotSent) {
+			status = statusNotSent
+		}
+		return appendHead(reply, status, g.view.Load().leader), nil
 	}
 	return res.Encode(appendHead(reply, statusDone, n.id)), nil
 }

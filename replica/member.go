@@ -57,7 +57,7 @@ func found(opt Options, clusterName, nodeName string) (token string, err error) 
 	}
 	m := &clusterMachine{fs: opt.Disk}
 	if err := m.save(savedCluster{Index: 1, Term: 1, Conf: conf, State: clusterState{
-		Format: clusterFormat, Cluster: cluster.String(), Name: clusterName, CA: string(ca), CAKey: string(caKey),
+		Format: firstFormat, Cluster: cluster.String(), Name: clusterName, CA: string(ca), CAKey: string(caKey),
 		NextNode: firstNode + 1, Tokens: []joinToken{tok},
 		Nodes: []Member{{ID: firstNode, Name: nodeName, Address: opt.Advertise}},
 	}}); err != nil {

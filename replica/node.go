@@ -51,6 +51,8 @@ type Node struct {
 	fenced   fencedNotes
 	space    knownSpace
 	speed    slowLog
+	current  currency // with the cluster's state
+	outages  outages
 
 	free      atomic.Uint64 // bytes the data directory can still take
 	changed   chan struct{} // the cluster's state changed (1 buffered)
@@ -90,6 +92,7 @@ func Open(opt Options) (*Node, error) {
 		failed:  make(chan *group, maxVolumes),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
+		current: currency{asking: make(chan struct{}, 1)},
 	}
 	n.opt.Log = n.log
 	if err := n.open(); err != nil {

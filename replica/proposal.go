@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -13,6 +14,9 @@ import (
 // The operation may or may not have happened; it is sent again with the same RequestID, and the
 // volume answers a repetition with the first result.
 var errNotPrimary = errors.New("not the primary, or no longer")
+
+// errNotSent is an errNotPrimary of which is known that nothing has happened.
+var errNotSent = fmt.Errorf("%w: nothing was done", errNotPrimary)
 
 // proposal is an operation on its way through the log. The proposer waits on done; afterwards
 // index, term, result and err are its own to read.

@@ -32,6 +32,7 @@ import (
 var (
 	ErrNoIdentity = errors.New("this node belongs to no cluster yet: run trinas init or trinas join")
 	ErrNoVolume   = errors.New("no such volume")
+	ErrNoPrimary  = errors.New("the volume has no primary")
 	ErrClosed     = errors.New("the node is shutting down")
 )
 

@@ -8,7 +8,8 @@ import (
 	"trinas/replica/volume"
 )
 
-// serve carries op out as its primary; errNotPrimary when this node is not, or ceased to be.
+// serve carries op out as its primary; errNotPrimary when this node is not (then errNotSent), or
+// ceased to be.
 // enc is op encoded, for a mutation; its memory may be used again after the return.
 func (g *group) serve(op *volume.Op, enc []byte, res *volume.Result) error {
 	if op.Kind.Mutates() {
@@ -21,7 +22,7 @@ func (g *group) serve(op *volume.Op, enc []byte, res *volume.Result) error {
 // majority.
 func (g *group) mutate(op *volume.Op, enc []byte, res *volume.Result) error {
 	if g.view.Load().leader != g.self {
-		return errNotPrimary
+		return errNotSent
 	}
 	if takesSpace(op.Kind) && !g.hasSpace(len(op.Data)) {
 		*res = volume.Result{Err: volume.ENOSPC}

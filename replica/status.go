@@ -57,6 +57,7 @@ type VolumeStatus struct {
 	Files     uint64          `json:"files"`
 	UsedBytes uint64          `json:"used_bytes"`
 	Replicas  []ReplicaStatus `json:"replicas"`
+	Clients   []volume.Rule   `json:"clients"` // the allow list, the longest prefixes first
 
 	primary uint64
 }
@@ -129,6 +130,7 @@ func (n *Node) Status(ctx context.Context) Status {
 				vs.Replicas = append(vs.Replicas, ReplicaStatus{Node: name(id), Role: "secondary", State: Unknown})
 			}
 		}
+		vs.Clients = rulesOf(v)
 		n.mu.RLock()
 		if err := n.broken[v.ID]; err != nil {
 			for i := range vs.Replicas {

@@ -25,15 +25,16 @@ const replicasPerVolume = 3
 // Export is a volume as the gateway offers it. It is an alias, so that the gateway can declare
 // the same type without importing this package.
 type Export = struct {
-	ID   volume.ID
-	Name string
+	ID    volume.ID
+	Name  string
+	Rules []volume.Rule // not to be changed
 }
 
 // Exports lists the cluster's volumes by name.
 func (n *Node) Exports() []Export {
 	var out []Export
 	for _, v := range n.cluster.view().Volumes {
-		out = append(out, Export{ID: v.ID, Name: v.Name})
+		out = append(out, Export{ID: v.ID, Name: v.Name, Rules: v.Clients})
 	}
 	slices.SortFunc(out, func(a, b Export) int { return strings.Compare(a.Name, b.Name) })
 	return out

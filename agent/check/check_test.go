@@ -158,10 +158,10 @@ func TestPorts(t *testing.T) {
 		"127.0.0.1:2052": "error|the kernel|nfs-kernel-server",
 		"127.0.0.1:2050": "error|nobody listens|", // a connection is no listener
 	} {
-		s.Config.NFS.Listen = addr
+		s.Config.NFS.Listen = config.Addresses{addr}
 		expect(t, checkPorts(t.Context(), s, h)[1:], want)
 	}
-	s.AgentPID, s.Serving, s.Config.NFS.Listen = 0, false, "127.0.0.1:2050"
+	s.AgentPID, s.Serving, s.Config.NFS.Listen = 0, false, config.Addresses{"127.0.0.1:2050"}
 	expect(t, checkPorts(t.Context(), s, h)[1:], "ok|free")
 	expect(t, checkPorts(t.Context(), s, Host{Root: t.TempDir()}), "error|cannot be looked up|/proc")
 }
@@ -236,9 +236,9 @@ localhost:/b /mnt/b nfs4 rw,vers=4.2,hard,proto=tcp 0 0
 	expect(t, checkMounts(t.Context(), subject(), h), "ok|/mnt/v ms (127.0.0.1:/vms) is mounted with vers=3, proto=tcp, hard, nolock, nconnect=4",
 		"error|soft: while|hard,nolock", "error|version \"4.2\"|vers=3", "error|over udp|proto=tcp", "warning|without nolock|nolock", "ok|/mnt/e")
 	s := subject()
-	s.Config.NFS.Listen = "127.0.0.1:12049"
+	s.Config.NFS.Listen = config.Addresses{"127.0.0.1:12049"}
 	expect(t, checkMounts(t.Context(), s, h), "error|/mnt/f|")
-	s.Config.NFS.Listen = "127.0.0.1:1"
+	s.Config.NFS.Listen = config.Addresses{"127.0.0.1:1"}
 	expect(t, checkMounts(t.Context(), s, h), "ok|no volume")
 	expect(t, checkMounts(t.Context(), s, Host{Root: t.TempDir()}), "error|cannot be read|/proc")
 }

@@ -18,7 +18,7 @@ func checkMounts(_ context.Context, s Subject, h Host) []Finding {
 	}
 	var out []Finding
 	for _, m := range all {
-		if ownExport(m, nfsAddresses(s.Config)) {
+		if ownExport(m, s.Config.NFS.Listen) {
 			out = append(out, judgeMount(m))
 		}
 	}

@@ -34,7 +34,7 @@ func wantedPorts(s Subject) []wantedPort {
 	if a, err := netip.ParseAddrPort(s.Config.Peer.Listen); err == nil {
 		out = append(out, wantedPort{"other nodes", "peer.listen", a, nil, s.AgentPID != 0 && !s.Waiting})
 	}
-	for _, text := range nfsAddresses(s.Config) {
+	for _, text := range s.Config.NFS.Listen {
 		a, err := netip.ParseAddrPort(text)
 		if err != nil {
 			continue
@@ -47,9 +47,6 @@ func wantedPorts(s Subject) []wantedPort {
 	}
 	return out
 }
-
-// nfsAddresses are the NFS server's.
-func nfsAddresses(c config.Config) []string { return []string{c.NFS.Listen} }
 
 // checkPorts names whoever listens where the agent has to.
 func checkPorts(_ context.Context, s Subject, h Host) []Finding {

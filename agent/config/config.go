@@ -69,10 +69,10 @@ type Peer struct {
 
 // NFS is the table [nfs].
 type NFS struct {
-	Listen          string `toml:"listen"`
-	PrivilegedPorts bool   `toml:"privileged_ports"`
-	Portmap         string `toml:"portmap"` // PortmapAuto or PortmapOff
-	MaxConnections  int    `toml:"max_connections"`
+	Listen          Addresses `toml:"listen"`
+	PrivilegedPorts bool      `toml:"privileged_ports"`
+	Portmap         string    `toml:"portmap"` // PortmapAuto or PortmapOff
+	MaxConnections  int       `toml:"max_connections"`
 }
 
 // What nfs.portmap may be.
@@ -122,7 +122,7 @@ func Default() Config {
 		LogLevel:   "info",
 		Control:    Control{Socket: Socket},
 		Peer:       Peer{Listen: "0.0.0.0:" + PeerPort},
-		NFS:        NFS{Listen: "127.0.0.1:2049", PrivilegedPorts: true, Portmap: PortmapAuto, MaxConnections: 2048},
+		NFS:        NFS{Listen: Addresses{"127.0.0.1:2049"}, PrivilegedPorts: true, Portmap: PortmapAuto, MaxConnections: 2048},
 		Log:        Log{Limit: 2 * GiB, Segment: 64 * MiB, Cache: 32 * MiB},
 		Checkpoint: Checkpoint{Interval: Duration(time.Minute)},
 		Resync:     Resync{Rate: 256 * MiB},

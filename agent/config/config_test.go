@@ -18,7 +18,7 @@ func TestExample_IsTheDefaults(t *testing.T) {
 	if err := parse(Example(), &c); err != nil {
 		t.Fatal(err)
 	}
-	if c != Default() {
+	if !reflect.DeepEqual(c, Default()) {
 		t.Errorf("example sets\n%+v\ndefaults are\n%+v", c, Default())
 	}
 	var named []string
@@ -110,7 +110,7 @@ func TestLoad_Bad(t *testing.T) {
 
 func TestLoad_Absent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none.toml")
-	if c, err := Load(path, true); err != nil || c != Default() {
+	if c, err := Load(path, true); err != nil || !reflect.DeepEqual(c, Default()) {
 		t.Fatalf("optional: %v", err)
 	}
 	if _, err := Load(path, false); err == nil || !strings.Contains(err.Error(), path) {
@@ -126,8 +126,29 @@ func TestLoad_Overrides(t *testing.T) {
 	}
 	want := Default()
 	want.Log.Limit, want.Raft.Election, want.NFS.PrivilegedPorts = 4*GiB, Duration(2*time.Second), false
-	if c, err := Load(path, false); err != nil || c != want {
+	if c, err := Load(path, false); err != nil || !reflect.DeepEqual(c, want) {
 		t.Fatalf("got %+v, %v", c, err)
+	}
+}
+
+// Goal: nfs.listen is a list, or one string; the list replaces the default.
+func TestLoad_Listen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "trinas.toml")
+	for text, want := range map[string]Addresses{
+		`"192.0.2.1:2049"`: {"192.0.2.1:2049"},
+		`["127.0.0.1:2049", "192.0.2.1:2049", "[2001:db8::1]:2049"]`: {"127.0.0.1:2049", "192.0.2.1:2049", "[2001:db8::1]:2049"},
+		`["192.0.2.1:2049"]`: {"192.0.2.1:2049"},
+	} {
+		if err := os.WriteFile(path, []byte("[nfs]\nlisten = "+text+"\n[node]\nname = \"n\"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(path, false)
+		if err == nil {
+			err = c.Validate()
+		}
+		if err != nil || !reflect.DeepEqual(c.NFS.Listen, want) {
+			t.Errorf("%s: %v, %v", text, c.NFS.Listen, err)
+		}
 	}
 }
 
@@ -147,7 +168,12 @@ func TestValidate_Bad(t *testing.T) {
 		{"peer.listen", func(c *Config) { c.Peer.Listen = "node1:7370" }},
 		{"peer.advertise", func(c *Config) { c.Peer.Advertise = "0.0.0.0:7370" }},
 		{"peer.advertise", func(c *Config) { c.Peer.Advertise = "10.0.0.1" }},
-		{"nfs.listen", func(c *Config) { c.NFS.Listen = ":2049" }},
+		{"nfs.listen", func(c *Config) { c.NFS.Listen = Addresses{":2049"} }},
+		{"nfs.listen", func(c *Config) { c.NFS.Listen = nil }},
+		{"nfs.listen", func(c *Config) { c.NFS.Listen = make(Addresses, 17) }},
+		{"same port", func(c *Config) { c.NFS.Listen = Addresses{"127.0.0.1:2049", "192.0.2.1:2050"} }},
+		{"overlap", func(c *Config) { c.NFS.Listen = Addresses{"127.0.0.1:2049", "127.0.0.1:2049"} }},
+		{"overlap", func(c *Config) { c.NFS.Listen = Addresses{"0.0.0.0:2049", "192.0.2.1:2049"} }},
 		{"nfs.portmap", func(c *Config) { c.NFS.Portmap = "on" }},
 		{"nfs.max_connections", func(c *Config) { c.NFS.MaxConnections = 0 }},
 		{"log.limit", func(c *Config) { c.Log.Limit = MiB }},

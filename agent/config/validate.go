@@ -34,7 +34,7 @@ func (c *Config) Validate() error {
 		ValidName("node.name", c.Node.Name),
 		address("peer.listen", c.Peer.Listen),
 		c.advertise(),
-		address("nfs.listen", c.NFS.Listen),
+		c.nfsListen(),
 		oneOf("nfs.portmap", c.NFS.Portmap, PortmapAuto, PortmapOff),
 		inRange("nfs.max_connections", c.NFS.MaxConnections, 1, 65536),
 		inRange("log.limit", c.Log.Limit, 256*MiB, TiB),
@@ -95,6 +95,34 @@ func (c *Config) pveDir() error {
 	}
 	return absolute("pve.dir", c.PVE.Dir)
 }
+
+// nfsListen checks nfs.listen.
+func (c *Config) nfsListen() error {
+	if err := inRange("number of addresses of nfs.listen", len(c.NFS.Listen), 1, maxListen); err != nil {
+		return err
+	}
+	var seen []netip.AddrPort
+	for _, text := range c.NFS.Listen {
+		if err := address("nfs.listen", text); err != nil {
+			return err
+		}
+		a := netip.MustParseAddrPort(text)
+		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+		for _, b := range seen {
+			switch {
+			case a.Port() != b.Port():
+				return fmt.Errorf("nfs.listen = %q: all addresses must have the same port: the port mapper can tell clients one only", c.NFS.Listen)
+			case a == b || a.Addr().IsUnspecified() || b.Addr().IsUnspecified():
+				return fmt.Errorf("nfs.listen = %q: %s and %s overlap: leave one of them out", c.NFS.Listen, b, a)
+			}
+		}
+		seen = append(seen, a)
+	}
+	return nil
+}
+
+// maxListen bounds the addresses of nfs.listen.
+const maxListen = 16
 
 // Level is log_level for log/slog. Only to be called after Validate.
 func (c *Config) Level() slog.Level {

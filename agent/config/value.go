@@ -72,3 +72,24 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 
 // String is the duration as Go writes it.
 func (d Duration) String() string { return time.Duration(d).String() }
+
+// Addresses are addresses with ports, written as a list of strings or, where it is one, as a string.
+type Addresses []string
+
+// SplitAddresses reads addresses with commas between, as a flag has them.
+func SplitAddresses(text string) Addresses {
+	var out Addresses
+	for part := range strings.SplitSeq(text, ",") {
+		out = append(out, strings.TrimSpace(part))
+	}
+	return out
+}
+
+// UnmarshalText reads what SplitAddresses reads.
+func (a *Addresses) UnmarshalText(b []byte) error {
+	*a = SplitAddresses(string(b))
+	return nil
+}
+
+// String is the addresses with commas between.
+func (a Addresses) String() string { return strings.Join(a, ",") }

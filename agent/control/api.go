@@ -7,10 +7,12 @@ package control
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"trinas/agent/image"
 	"trinas/replica"
+	"trinas/replica/volume"
 )
 
 // Limits of the API.
@@ -34,6 +36,8 @@ type Cluster interface {
 	Deactivate(ctx context.Context, volume, path string) error
 	Images(volume string) ([]replica.Image, error)
 	image.Doer
+	Allow(ctx context.Context, name string, r volume.Rule) error
+	Deny(ctx context.Context, name string, client netip.Prefix) error
 }
 
 // Agent is what the server asks of the daemon around the node.
@@ -58,7 +62,7 @@ type About struct {
 	Level       int    `json:"level"` // Level
 	State       string `json:"state"` // Waiting, Running or Stopping
 	DataDir     string `json:"data_dir"`
-	NFS         string `json:"nfs"` // the NFS server's address; "" while it does not serve
+	NFS         string `json:"nfs"` // the NFS server's addresses, with commas between; "" while it does not serve
 	PID         int    `json:"pid"`
 	UptimeSec   int64  `json:"uptime_sec"`
 	HeapBytes   uint64 `json:"heap_bytes"`
@@ -120,6 +124,12 @@ type Image struct {
 type imageRequest struct {
 	Path    string `json:"path"`
 	WaitSec int    `json:"wait_sec"`
+}
+
+type clientRequest struct {
+	Client   string        `json:"client"` // address or network
+	ReadOnly bool          `json:"read_only"`
+	Squash   volume.Squash `json:"squash"`
 }
 
 type primaryRequest struct {

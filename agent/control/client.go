@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"trinas/replica"
+	"trinas/replica/volume"
 )
 
 // Client asks an agent through its control socket. Errors are one line that an admin can act on;
@@ -119,6 +120,20 @@ func (c *Client) Deactivate(ctx context.Context, volume, path string, wait time.
 func (c *Client) changeImage(ctx context.Context, what, volume, path string, wait time.Duration) error {
 	req := imageRequest{Path: path, WaitSec: int(wait / time.Second)}
 	return c.do(ctx, http.MethodPost, "/v1/volumes/"+url.PathEscape(volume)+"/"+what, req, nil)
+}
+
+// Allow puts a rule for client, an address or a network, into the volume's allow list, in place of
+// the one that it has for the same client.
+func (c *Client) Allow(ctx context.Context, name, client string, readOnly bool, squash volume.Squash) (volume.Rule, error) {
+	var out volume.Rule
+	path := "/v1/volumes/" + url.PathEscape(name) + "/clients"
+	return out, c.do(ctx, http.MethodPost, path, clientRequest{Client: client, ReadOnly: readOnly, Squash: squash}, &out)
+}
+
+// Deny takes the rule for client out of the volume's allow list.
+func (c *Client) Deny(ctx context.Context, name, client string) error {
+	path := "/v1/volumes/" + url.PathEscape(name) + "/clients/" + url.PathEscape(client)
+	return c.do(ctx, http.MethodDelete, path, nil, nil)
 }
 
 // do sends in (nil: no body) and decodes the answer into out (nil: ignored).

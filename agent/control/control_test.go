@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,6 +119,16 @@ func (f *fakeNode) Do(_ context.Context, _ volume.ID, op *volume.Op, res *volume
 	return nil
 }
 
+func (f *fakeNode) Allow(_ context.Context, name string, r volume.Rule) error {
+	f.note("allow %s %v", name, r)
+	return f.err
+}
+
+func (f *fakeNode) Deny(_ context.Context, name string, client netip.Prefix) error {
+	f.note("deny %s %v", name, client)
+	return f.err
+}
+
 // start serves f on a socket of its own and returns a client and the socket's path.
 func start(t *testing.T, f *fakeNode) (*Client, string) {
 	t.Helper()
@@ -191,7 +202,18 @@ func TestControl_Requests(t *testing.T) {
 	if err != nil || len(images) != 1 || images[0].SizeBytes != 1<<30 || fmt.Sprint(images[0].Writers, images[0].Barred) != "[n1] [n2]" {
 		t.Errorf("images: %+v, %v", images, err)
 	}
-	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm]"
+	if r, err := c.Allow(ctx, "vm", "10.0.0.0/24", true, volume.SquashAll); err != nil || r.String() != "10.0.0.0/24 (read-only, all squashed)" {
+		t.Errorf("allow: %v, %v", r, err)
+	}
+	if err := c.Deny(ctx, "vm", "10.0.0.0/24"); err != nil {
+		t.Error(err)
+	}
+	_, err = c.Allow(ctx, "vm", "10.0.0.1/24", false, volume.SquashRoot)
+	mustSay(t, err, "10.0.0.0/24 for the network")
+	_, err = c.Allow(ctx, "vm", "10.0.0.1", false, "some")
+	mustSay(t, err, "squash", "none")
+	mustSay(t, c.Deny(ctx, "vm", "pve9"), "such as 192.0.2.7")
+	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
 	if got := fmt.Sprint(f.asked); got != want {
 		t.Errorf("asked %s, want %s", got, want)
 	}

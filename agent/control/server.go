@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"trinas/replica"
+	"trinas/replica/volume"
 )
 
 // Server answers the control API. Made by Serve.
@@ -74,6 +75,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/volumes/{name}/images", s.images)
 	mux.HandleFunc("POST /v1/volumes/{name}/activate", s.activate)
 	mux.HandleFunc("POST /v1/volumes/{name}/deactivate", s.deactivate)
+	mux.HandleFunc("POST /v1/volumes/{name}/clients", s.allow)
+	mux.HandleFunc("DELETE /v1/volumes/{name}/clients/{client...}", s.deny)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, &Error{
 			Text: fmt.Sprintf("the agent does not know the request %s %s", r.Method, r.URL.Path),
@@ -173,6 +176,36 @@ func (s *Server) setPrimary(w http.ResponseWriter, r *http.Request) {
 	}
 	s.withCluster(w, func(c Cluster) (any, error) {
 		return struct{}{}, c.Transfer(r.Context(), r.PathValue("name"), req.Node)
+	})
+}
+
+func (s *Server) allow(w http.ResponseWriter, r *http.Request) {
+	var req clientRequest
+	if !read(w, r, &req) {
+		return
+	}
+	rule := volume.Rule{ReadOnly: req.ReadOnly, Squash: req.Squash}
+	var err error
+	if rule.Client, err = volume.ParseClient(req.Client); err == nil {
+		err = rule.Check()
+	}
+	if err != nil {
+		refuse(w, http.StatusBadRequest, &Error{Text: err.Error()})
+		return
+	}
+	s.withCluster(w, func(c Cluster) (any, error) {
+		return rule, c.Allow(r.Context(), r.PathValue("name"), rule)
+	})
+}
+
+func (s *Server) deny(w http.ResponseWriter, r *http.Request) {
+	client, err := volume.ParseClient(r.PathValue("client"))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, &Error{Text: err.Error()})
+		return
+	}
+	s.withCluster(w, func(c Cluster) (any, error) {
+		return struct{}{}, c.Deny(r.Context(), r.PathValue("name"), client)
 	})
 }
 

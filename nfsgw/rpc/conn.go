@@ -25,7 +25,13 @@ type conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	budget   *budget
+	budget *budget
+	side   *side     // nil for datagrams
+	share  *share    // nil for loopback clients
+	outer  []*budget // the share's and the side's, in the order in which they are asked
+
+	heldRequests int // see Call.Hold; guarded by side.mu
+
 	waiting  atomic.Bool // the reader waits for a budget, so it does not see the client leave
 	stopped  atomic.Bool // no further request is read
 	gone     atomic.Bool // closed: replies go nowhere
@@ -50,6 +56,7 @@ type request struct {
 	program *Program
 	in      *buffer
 	bytes   int64  // what it holds of the budgets
+	held    bool   // on hold: its bytes are not of the budgets; its handler's until it is sent
 	run     func() // runs it; made once, so that starting a goroutine allocates nothing
 }
 
@@ -59,6 +66,15 @@ func newConn(s *Server, nc net.Conn, remote netip.AddrPort, foreign bool,
 		server: s, nc: nc, remote: remote, foreign: foreign, ctx: ctx, cancel: cancel,
 		budget: newBudget(s.opt.MaxConnBytes, s.opt.MaxRequests),
 	}
+}
+
+// belong says whose limits hold for the connection. Before serve.
+func (c *conn) belong(at *side, sh *share) {
+	c.side, c.share = at, sh
+	if sh != nil {
+		c.outer = append(c.outer, sh.budget)
+	}
+	c.outer = append(c.outer, at.budget)
 }
 
 // serve reads requests until the client leaves or breaks the protocol, or the server stops; it
@@ -86,8 +102,15 @@ func (c *conn) close() {
 	c.stopped.Store(true)
 	c.cancel()
 	_ = c.nc.Close()
+	c.wake()
+}
+
+// wake makes a reader that waits for memory look whether it is to stop.
+func (c *conn) wake() {
 	c.budget.wake()
-	c.server.total.wake()
+	for _, b := range c.outer {
+		b.wake()
+	}
 }
 
 // stopReading lets the reader end, and what it has started be answered.
@@ -151,18 +174,17 @@ func (c *conn) reserve(n int) bool {
 	if !c.budget.reserve(int64(n), &c.stopped) {
 		return false
 	}
-	if !c.server.total.reserve(int64(n), &c.stopped) {
-		c.budget.giveBack(int64(n), 0)
-		return false
+	for i, b := range c.outer {
+		if !b.reserve(int64(n), &c.stopped) {
+			c.giveBack(i, int64(n), 0)
+			return false
+		}
 	}
 	return true
 }
 
 // charge counts n bytes without waiting.
-func (c *conn) charge(n int64) {
-	c.budget.giveBack(-n, 0)
-	c.server.total.giveBack(-n, 0)
-}
+func (c *conn) charge(n int64) { c.release(-n, 0) }
 
 // start waits until the budgets let a request with n more bytes run.
 func (c *conn) start(n int64) bool {
@@ -171,17 +193,24 @@ func (c *conn) start(n int64) bool {
 	if !c.budget.start(n, &c.stopped) {
 		return false
 	}
-	if !c.server.total.start(n, &c.stopped) {
-		c.budget.giveBack(n, 1)
-		return false
+	for i, b := range c.outer {
+		if !b.start(n, &c.stopped) {
+			c.giveBack(i, n, 1)
+			return false
+		}
 	}
 	return true
 }
 
 // release returns n bytes, and runs requests, to the budgets.
-func (c *conn) release(n int64, runs int) {
+func (c *conn) release(n int64, runs int) { c.giveBack(len(c.outer), n, runs) }
+
+// giveBack is release for the connection's budget and the first outer ones.
+func (c *conn) giveBack(outer int, n int64, runs int) {
 	c.budget.giveBack(n, runs)
-	c.server.total.giveBack(n, runs)
+	for _, b := range c.outer[:outer] {
+		b.giveBack(n, runs)
+	}
 }
 
 // newRequest makes the request for the record in buf.
@@ -191,7 +220,8 @@ func (s *Server) newRequest(c *conn, buf *buffer, n int, bytes int64) *request {
 		r = &request{}
 		r.run = r.serve
 	}
-	r.conn, r.in, r.bytes, r.program = c, buf, bytes, nil
+	r.conn, r.in, r.bytes, r.held, r.program = c, buf, bytes, false, nil
+	r.Call.request = r
 	r.Call.mem = buf.mem
 	r.Call.Remote = c.remote
 	r.Call.Args = buf.mem[Headroom : Headroom+n] // the record, until it is decoded
@@ -207,7 +237,7 @@ func (s *Server) free(r *request) {
 	s.pools.put(r.Reply.out)
 	r.conn, r.program, r.in = nil, nil, nil
 	r.Reply.out, r.Reply.Body = nil, nil
-	r.Call.mem, r.Call.Args, r.Call.Cred = nil, nil, Cred{}
+	r.Call.mem, r.Call.Args, r.Call.Cred, r.Call.request = nil, nil, Cred{}, nil
 	s.requests.Put(r)
 }
 

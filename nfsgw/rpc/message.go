@@ -70,8 +70,9 @@ type Call struct {
 	Args             []byte         // the procedure's arguments, undecoded
 	Remote           netip.AddrPort // zero for clients without an IP address
 
-	mem    []byte // the record's buffer, headroom included
-	groups [MaxGroups]uint32
+	mem     []byte // the record's buffer, headroom included
+	groups  [MaxGroups]uint32
+	request *request // whose call this is
 }
 
 // Room returns the memory whose end is data, a part of Args: at least Headroom bytes stand before

@@ -2,11 +2,13 @@ package rpc
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -28,23 +30,66 @@ const (
 	procDump    = 4
 )
 
-// Mapping says that a program is served over TCP at Addr.
-type Mapping struct {
-	Prog, Vers uint32
-	Addr       netip.AddrPort
+// ProgramVersion is one version of a program, served over TCP.
+type ProgramVersion struct{ Number, Version uint32 }
+
+// Service is what clients are to find: programs, all of which are served at every one of some
+// addresses, which have one port.
+type Service struct {
+	Programs []ProgramVersion
+	Addrs    []netip.AddrPort
 }
 
-// Portmap makes a server's programs known to clients that ask port 111: through rpcbind where it
-// runs, else as a read-only port mapper of its own.
+// port is the service's port; 0 when it has no address.
+func (s *Service) port() uint16 {
+	if len(s.Addrs) == 0 {
+		return 0
+	}
+	return s.Addrs[0].Port()
+}
+
+// universal is what rpcbind is told for IPv4, or IPv6: the one address, or, when there are several,
+// the unspecified one: rpcbind then names to each client the address that it was asked at. It is
+// not valid when there is none.
+func (s *Service) universal(v6 bool) (out netip.AddrPort) {
+	for _, a := range s.Addrs {
+		switch is6 := a.Addr().Is6() && !a.Addr().Is4In6(); {
+		case is6 != v6:
+		case out.IsValid() && v6:
+			out = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
+		case out.IsValid():
+			out = netip.AddrPortFrom(netip.IPv4Unspecified(), a.Port())
+		default:
+			out = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+		}
+	}
+	return out
+}
+
+// hosts are the addresses that a port mapper of our own answers at: the service's.
+func (s *Service) hosts() (out []netip.Addr) {
+	for _, a := range s.Addrs {
+		if a.Addr().IsUnspecified() {
+			return []netip.Addr{a.Addr()}
+		}
+		if !slices.Contains(out, a.Addr().Unmap()) {
+			out = append(out, a.Addr().Unmap())
+		}
+	}
+	return out
+}
+
+// Portmap makes a service known to clients that ask port 111: through rpcbind where it runs, else
+// as a read-only port mapper of its own.
 type Portmap struct {
-	log      *slog.Logger
-	mappings []Mapping
-	local    string // rpcbind's socket
-	network  string // rpcbind's, and our own, TCP and UDP address
-	cancel   context.CancelFunc
-	started  chan struct{} // closed when the two below are set
-	serving  sync.WaitGroup
-	once     sync.Once
+	log     *slog.Logger
+	service Service
+	local   string // rpcbind's socket
+	network string // rpcbind's TCP address; our own port mapper has its port
+	cancel  context.CancelFunc
+	started chan struct{} // closed when the two below are set
+	serving sync.WaitGroup
+	once    sync.Once
 
 	register func(ctx context.Context, set bool) error // how rpcbind was reached; nil: not at all
 	server   *Server                                   // our own; nil: none
@@ -53,15 +98,15 @@ type Portmap struct {
 // portmapPatience bounds one exchange with rpcbind.
 const portmapPatience = 5 * time.Second
 
-// StartPortmap makes mappings known, in the background: NFS does not wait for it, and a failure
+// StartPortmap makes a service known, in the background: NFS does not wait for it, and a failure
 // is logged, once, and is not fatal.
-func StartPortmap(log *slog.Logger, mappings []Mapping) *Portmap {
-	return startPortmap(log, mappings, "/run/rpcbind.sock", net.JoinHostPort("127.0.0.1", strconv.Itoa(portmapPort)))
+func StartPortmap(log *slog.Logger, service Service) *Portmap {
+	return startPortmap(log, service, "/run/rpcbind.sock", net.JoinHostPort("127.0.0.1", strconv.Itoa(portmapPort)))
 }
 
-func startPortmap(log *slog.Logger, mappings []Mapping, local, network string) *Portmap {
+func startPortmap(log *slog.Logger, service Service, local, network string) *Portmap {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Portmap{log: log, mappings: mappings, local: local, network: network, cancel: cancel, started: make(chan struct{})}
+	p := &Portmap{log: log, service: service, local: local, network: network, cancel: cancel, started: make(chan struct{})}
 	go func() {
 		defer close(p.started)
 		p.start(ctx)
@@ -94,10 +139,7 @@ func (p *Portmap) start(ctx context.Context) {
 			"error", refused)
 		return
 	}
-	if err := p.listen(); err != nil {
-		p.log.Warn("cannot serve the port mapper: showmount and mounts without port= will not find the NFS server; start rpcbind, free the port, or set portmap to off",
-			"address", p.network, "error", err)
-	}
+	p.answer()
 }
 
 // isAbsent reports whether err says that nobody answers there.
@@ -106,23 +148,37 @@ func isAbsent(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// listen serves the port mapper ourselves.
-func (p *Portmap) listen() error {
-	l, err := net.Listen("tcp", p.network)
+// answer serves the port mapper ourselves, at every address of the service where that can be.
+func (p *Portmap) answer() {
+	_, port, _ := net.SplitHostPort(p.network)
+	server := NewServer(Options{
+		MaxRecordBytes: maxPacketBytes, MaxConns: 64, MaxRequests: 4,
+		MaxConnBytes: 64 << 10, MaxTotalBytes: 1 << 20, Log: p.log,
+	}, p.program())
+	for _, host := range p.service.hosts() {
+		address := net.JoinHostPort(host.String(), port)
+		if err := p.listen(server, address); err != nil {
+			p.log.Warn("cannot serve the port mapper: showmount and mounts without port= will not find the NFS server; start rpcbind, free the port, or set portmap to off",
+				"address", address, "error", err)
+			continue
+		}
+		p.server = server
+	}
+}
+
+// listen has server answer at address, over TCP and UDP.
+func (p *Portmap) listen(server *Server, address string) error {
+	l, err := ListenFree("tcp", address)
 	if err != nil {
 		return err
 	}
-	u, err := net.ListenPacket("udp", l.Addr().String())
+	u, err := listenPacketFree("udp", address)
 	if err != nil {
 		_ = l.Close()
 		return err
 	}
-	p.server = NewServer(Options{
-		MaxRecordBytes: maxPacketBytes, MaxConns: 64, MaxRequests: 4,
-		MaxConnBytes: 64 << 10, MaxTotalBytes: 1 << 20, Log: p.log,
-	}, p.program())
-	p.serving.Go(func() { p.served(p.server.Serve(l)) })
-	p.serving.Go(func() { p.served(p.server.ServePacket(u)) })
+	p.serving.Go(func() { p.served(server.Serve(l)) })
+	p.serving.Go(func() { p.served(server.ServePacket(u)) })
 	return nil
 }
 
@@ -147,8 +203,8 @@ func (p *Portmap) program() Program {
 				}
 				reply.Body = AppendUint32(reply.Body, p.port(prog, vers, proto))
 			case procDump:
-				for _, m := range p.mappings {
-					reply.Body = appendMapping(AppendBool(reply.Body, true), m.Prog, m.Vers, protoTCP, uint32(m.Addr.Port()))
+				for _, v := range p.service.Programs {
+					reply.Body = appendMapping(AppendBool(reply.Body, true), v.Number, v.Version, protoTCP, uint32(p.service.port()))
 				}
 				for _, proto := range [...]uint32{protoTCP, protoUDP} {
 					reply.Body = appendMapping(AppendBool(reply.Body, true), portmapProgram, portmapVersion, proto, portmapPort)
@@ -163,10 +219,8 @@ func (p *Portmap) program() Program {
 
 // port is a program's port; 0 when it is not served.
 func (p *Portmap) port(prog, vers, proto uint32) uint32 {
-	for _, m := range p.mappings {
-		if m.Prog == prog && m.Vers == vers && proto == protoTCP {
-			return uint32(m.Addr.Port())
-		}
+	if proto == protoTCP && slices.Contains(p.service.Programs, ProgramVersion{prog, vers}) {
+		return uint32(p.service.port())
 	}
 	if prog == portmapProgram && vers == portmapVersion && (proto == protoTCP || proto == protoUDP) {
 		return portmapPort
@@ -183,33 +237,36 @@ func appendMapping(b []byte, prog, vers, proto, port uint32) []byte {
 // registerLocal talks to rpcbind on its socket, where it takes registrations by default. It is
 // the rpcb of RFC 1833 §2.1: | prog 4 | vers 4 | netid <> | universal address <> | owner <> |
 func (p *Portmap) registerLocal(ctx context.Context, set bool) error {
-	return p.exchange(ctx, "unix", p.local, rpcbindVersion, set, func(b []byte, m Mapping) []byte {
-		b = AppendUint32(AppendUint32(b, m.Prog), m.Vers)
-		netid, unspecified := "tcp", "0.0.0.0"
-		if m.Addr.Addr().Is6() && !m.Addr.Addr().Is4In6() {
-			netid, unspecified = "tcp6", "::"
+	var all [][]byte
+	for _, v6 := range [...]bool{false, true} {
+		addr, netid := p.service.universal(v6), "tcp"
+		if !addr.IsValid() {
+			continue
 		}
-		host := m.Addr.Addr().Unmap().String()
-		if m.Addr.Addr().IsUnspecified() {
-			host = unspecified
+		if v6 {
+			netid = "tcp6"
 		}
-		b = AppendOpaque(b, netid)
-		b = AppendOpaque(b, fmt.Sprintf("%s.%d.%d", host, m.Addr.Port()>>8, m.Addr.Port()&255))
-		return AppendOpaque(b, "trinas")
-	})
+		for _, v := range p.service.Programs {
+			b := AppendOpaque(AppendUint32(AppendUint32(nil, v.Number), v.Version), netid)
+			b = AppendOpaque(b, fmt.Sprintf("%s.%d.%d", addr.Addr(), addr.Port()>>8, addr.Port()&255))
+			all = append(all, AppendOpaque(b, "trinas"))
+		}
+	}
+	return p.exchange(ctx, "unix", p.local, rpcbindVersion, set, all)
 }
 
 // registerNetwork talks to an rpcbind, or a portmap, that takes registrations over loopback from
-// privileged ports.
+// privileged ports. Version 2 knows ports only.
 func (p *Portmap) registerNetwork(ctx context.Context, set bool) error {
-	return p.exchange(ctx, "tcp", p.network, portmapVersion, set, func(b []byte, m Mapping) []byte {
-		return appendMapping(b, m.Prog, m.Vers, protoTCP, uint32(m.Addr.Port()))
-	})
+	var all [][]byte
+	for _, v := range p.service.Programs {
+		all = append(all, appendMapping(nil, v.Number, v.Version, protoTCP, uint32(p.service.port())))
+	}
+	return p.exchange(ctx, "tcp", p.network, portmapVersion, set, all)
 }
 
-// exchange sets or unsets every mapping.
-func (p *Portmap) exchange(ctx context.Context, network, address string, vers uint32, set bool,
-	encode func([]byte, Mapping) []byte) error {
+// exchange sets or unsets everything, given as arguments.
+func (p *Portmap) exchange(ctx context.Context, network, address string, vers uint32, set bool, all [][]byte) error {
 	ctx, cancel := context.WithTimeout(ctx, portmapPatience)
 	defer cancel()
 	c, err := Dial(ctx, network, address, true)
@@ -221,14 +278,15 @@ func (p *Portmap) exchange(ctx context.Context, network, address string, vers ui
 	if set {
 		proc = procSet
 	}
-	for _, m := range p.mappings {
-		b, err := c.Call(ctx, portmapProgram, vers, proc, nil, func(b []byte) []byte { return encode(b, m) })
+	for _, args := range all {
+		b, err := c.Call(ctx, portmapProgram, vers, proc, nil, func(b []byte) []byte { return append(b, args...) })
+		program := binary.BigEndian.Uint32(args)
 		if err != nil {
-			return fmt.Errorf("rpcbind at %s: program %d: %w", address, m.Prog, err)
+			return fmt.Errorf("rpcbind at %s: program %d: %w", address, program, err)
 		}
 		d := NewDecoder(b)
 		if done := d.Bool(); set && !done { // UNSET says false when there was nothing
-			return fmt.Errorf("rpcbind at %s refuses to register program %d version %d", address, m.Prog, m.Vers)
+			return fmt.Errorf("rpcbind at %s refuses to register program %d", address, program)
 		}
 	}
 	return nil

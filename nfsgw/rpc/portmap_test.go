@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,9 +13,12 @@ import (
 	"time"
 )
 
-func testMappings() []Mapping {
-	a := netip.MustParseAddrPort("127.0.0.1:2049")
-	return []Mapping{{100003, 3, a}, {100005, 3, a}}
+func portmapService(addrs ...string) Service {
+	s := Service{Programs: []ProgramVersion{{100003, 3}, {100005, 3}}}
+	for _, a := range append([]string{"127.0.0.1:2049"}, addrs...) {
+		s.Addrs = append(s.Addrs, netip.MustParseAddrPort(a))
+	}
+	return s
 }
 
 // fakeRPCBind takes registrations as rpcbind does and remembers the calls.
@@ -50,7 +54,7 @@ func TestPortmap_Register(t *testing.T) {
 	go func() { _ = s.Serve(l) }()
 	defer func() { _ = s.Shutdown(context.Background()) }()
 
-	p := startPortmap(slog.New(slog.DiscardHandler), testMappings(), path, "127.0.0.1:1")
+	p := startPortmap(slog.New(slog.DiscardHandler), portmapService(), path, "127.0.0.1:1")
 	<-p.started
 	d := NewDecoder(f.last)
 	if d.Uint32() != 100005 || d.Uint32() != 3 || d.String(99) != "tcp" || d.String(99) != "127.0.0.1.8.1" || d.String(99) == "" || d.End() != nil {
@@ -74,7 +78,7 @@ func TestPortmap_Refused(t *testing.T) {
 	f := &fakeRPCBind{refuse: true}
 	_, addr := startServer(t, Options{}, f.program())
 	lines := &logLines{}
-	p := startPortmap(slog.New(slog.NewTextHandler(lines, nil)), testMappings(), filepath.Join(t.TempDir(), "none"), addr)
+	p := startPortmap(slog.New(slog.NewTextHandler(lines, nil)), portmapService(), filepath.Join(t.TempDir(), "none"), addr)
 	<-p.started
 	p.Close()
 	if n := lines.count("level=WARN"); n != 1 || p.server != nil {
@@ -91,7 +95,7 @@ func TestPortmap_Serve(t *testing.T) {
 	}
 	addr := free.Addr().String()
 	_ = free.Close()
-	p := startPortmap(slog.New(slog.DiscardHandler), testMappings(), filepath.Join(t.TempDir(), "none"), addr)
+	p := startPortmap(slog.New(slog.DiscardHandler), portmapService(), filepath.Join(t.TempDir(), "none"), addr)
 	defer p.Close()
 	<-p.started
 	if p.server == nil {
@@ -155,9 +159,56 @@ func TestPortmap_Taken(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	lines := &logLines{}
-	p := startPortmap(slog.New(slog.NewTextHandler(lines, nil)), testMappings(), filepath.Join(t.TempDir(), "none"), l.LocalAddr().String())
+	p := startPortmap(slog.New(slog.NewTextHandler(lines, nil)), portmapService(), filepath.Join(t.TempDir(), "none"), l.LocalAddr().String())
 	<-p.started
 	p.Close()
+	if n := lines.count("cannot serve the port mapper"); n != 1 {
+		t.Errorf("%d warnings, want 1", n)
+	}
+}
+
+// Goal: rpcbind is told one address where there is one, and to answer with the one that was asked
+// where there are several; each family by itself. Our own port mapper answers at each.
+func TestService_Addresses(t *testing.T) {
+	for _, tc := range []struct {
+		addrs  []string
+		v4, v6 string
+		hosts  string
+	}{
+		{nil, "127.0.0.1:2049", "invalid AddrPort", "[127.0.0.1]"},
+		{[]string{"192.0.2.1:2049"}, "0.0.0.0:2049", "invalid AddrPort", "[127.0.0.1 192.0.2.1]"},
+		{[]string{"[2001:db8::1]:2049"}, "127.0.0.1:2049", "[2001:db8::1]:2049", "[127.0.0.1 2001:db8::1]"},
+		{[]string{"[::1]:2049", "[2001:db8::1]:2049"}, "127.0.0.1:2049", "[::]:2049", "[127.0.0.1 ::1 2001:db8::1]"},
+		{[]string{"0.0.0.0:2049"}, "0.0.0.0:2049", "invalid AddrPort", "[0.0.0.0]"},
+	} {
+		s := portmapService(tc.addrs...)
+		if v4, v6, hosts := s.universal(false).String(), s.universal(true).String(), fmt.Sprint(s.hosts()); v4 != tc.v4 || v6 != tc.v6 || hosts != tc.hosts {
+			t.Errorf("%v: %s, %s, %s", tc.addrs, v4, v6, hosts)
+		}
+	}
+}
+
+// Goal: without rpcbind the port mapper answers at further addresses too; one that is taken does
+// not keep it from the others.
+func TestPortmap_Further(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.3:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	lines := &logLines{}
+	p := startPortmap(slog.New(slog.NewTextHandler(lines, nil)), portmapService("127.0.0.2:2049", "127.0.0.3:2049", "127.0.0.4:2049"),
+		filepath.Join(t.TempDir(), "none"), net.JoinHostPort("127.0.0.1", port))
+	defer p.Close()
+	<-p.started
+	for _, host := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.4"} {
+		b, err := dial(t, net.JoinHostPort(host, port)).Call(context.Background(), portmapProgram, 2, procGetPort, nil,
+			func(b []byte) []byte { return appendMapping(b, 100005, 3, protoTCP, 0) })
+		if err != nil || binary.BigEndian.Uint32(b) != 2049 {
+			t.Errorf("GETPORT at %s: %x, %v", host, b, err)
+		}
+	}
 	if n := lines.count("cannot serve the port mapper"); n != 1 {
 		t.Errorf("%d warnings, want 1", n)
 	}

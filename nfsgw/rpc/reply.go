@@ -69,9 +69,9 @@ func (c *conn) flush() {
 		}
 		for i, r := range batch {
 			batch[i] = nil
-			bytes := r.bytes
+			bytes, held := r.bytes, r.held
 			c.server.free(r)
-			c.release(bytes, 1)
+			c.finish(bytes, held)
 			c.requests.Done()
 		}
 		c.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,7 @@ type Options struct {
 	MaxConns       int   // connections at a time (2048)
 	MaxRequests    int   // requests under way per connection (128)
 	MaxConnBytes   int64 // request and reply buffers per connection (32 MiB)
-	MaxTotalBytes  int64 // the same over all connections (256 MiB)
+	MaxTotalBytes  int64 // the same over all connections, with those on hold (256 MiB); see share.go
 
 	// RecordTimeout is how long a record that has begun may take to arrive (60 s), WriteTimeout
 	// how long a client may not take its replies (60 s; at least half of it is granted).
@@ -82,7 +83,8 @@ type Server struct {
 	opt      Options
 	programs []Program
 	pools    *pools
-	total    *budget
+	local    *side // loopback clients
+	others   *side
 	requests sync.Pool // *request
 	closing  atomic.Bool
 	closed   chan struct{} // closed by Shutdown
@@ -91,8 +93,10 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	packets   map[net.PacketConn]struct{}
 	conns     map[*conn]struct{}
-	foreign   int            // how many of conns come from unprivileged ports
-	work      sync.WaitGroup // connections, listeners, the sweeper; Add only under mu while not closing
+	shares    map[netip.Addr]*share // by shareKey, of hosts that have connections
+	foreign   int                   // how many of conns come from unprivileged ports
+	warned    time.Time             // when a connection too many was last told
+	work      sync.WaitGroup        // connections, listeners, the sweeper; Add only under mu while not closing
 }
 
 // NewServer makes a server for programs. It does nothing before Serve.
@@ -102,7 +106,9 @@ func NewServer(opt Options, programs ...Program) *Server {
 		opt:       opt,
 		programs:  programs,
 		pools:     newPools(opt.MaxRecordBytes),
-		total:     newBudget(opt.MaxTotalBytes, 1<<30),
+		local:     newSide(&opt, localEighths, opt.MaxConns),
+		others:    newSide(&opt, othersEighths, max(1, opt.MaxConns/2)),
+		shares:    map[netip.Addr]*share{},
 		closed:    make(chan struct{}),
 		listeners: map[net.Listener]struct{}{},
 		packets:   map[net.PacketConn]struct{}{},
@@ -163,22 +169,29 @@ func (s *Server) admit(nc net.Conn) {
 	remote := remoteAddr(nc)
 	foreign := s.opt.PrivilegedPorts && remote.Port() >= 1024
 	s.mu.Lock()
-	full := len(s.conns) >= s.opt.MaxConns ||
-		foreign && s.foreign >= max(1, s.opt.MaxConns/8)
-	if full || s.closing.Load() {
+	if s.closing.Load() {
 		s.mu.Unlock()
-		if full {
-			s.opt.Log.Warn("connection closed: too many connections", "client", remote.String(), "limit", s.opt.MaxConns)
-		}
 		_ = nc.Close()
 		return
 	}
+	at, sh, ok := s.enter(remote, foreign)
+	if !ok {
+		tell := time.Since(s.warned) >= time.Second // who is refused may come at once again
+		if tell {
+			s.warned = time.Now()
+		}
+		s.mu.Unlock()
+		_ = nc.Close()
+		if tell {
+			s.opt.Log.Warn("connections closed: too many, in all or of this client", "client", remote.String(), "limit", s.opt.MaxConns)
+		}
+		return
+	}
+	giveUpAfter(nc, s.opt.WriteTimeout)
 	ctx, cancel := context.WithCancel(context.Background())
 	c := newConn(s, nc, remote, foreign, ctx, cancel)
+	c.belong(at, sh)
 	s.conns[c] = struct{}{}
-	if foreign {
-		s.foreign++
-	}
 	s.work.Add(1)
 	s.mu.Unlock()
 	go func() {
@@ -186,11 +199,27 @@ func (s *Server) admit(nc net.Conn) {
 		c.serve()
 		s.mu.Lock()
 		delete(s.conns, c)
-		if foreign {
-			s.foreign--
-		}
+		s.leave(c)
 		s.mu.Unlock()
 	}()
+}
+
+// giveUpAfter has the kernel end a connection whose peer does not acknowledge anything for so long
+// (tcp(7), TCP_USER_TIMEOUT): a host that has gone without a word is noticed by keepalives when the
+// connection is idle, but with a reply on its way only after a quarter of an hour.
+func giveUpAfter(nc net.Conn, patience time.Duration) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return // closed already: its reader will see
+	}
+	_ = raw.Control(func(fd uintptr) {
+		// Fails for sockets that are not TCP, which cannot lose their peer.
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience.Milliseconds()))
+	})
 }
 
 // remoteAddr is a peer's address; zero when it has no IP address (a unix socket).
@@ -200,6 +229,17 @@ func remoteAddr(nc net.Conn) netip.AddrPort {
 		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 	}
 	return netip.AddrPort{}
+}
+
+// wake makes readers that wait for memory look whether they are to stop.
+func (s *Server) wake() {
+	s.local.budget.wake()
+	s.others.budget.wake()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sh := range s.shares {
+		sh.budget.wake()
+	}
 }
 
 // sweepPeriod is how often connections that are not being read are looked at.
@@ -269,7 +309,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.stopReading()
 	}
 	s.mu.Unlock()
-	s.total.wake()
+	s.wake()
 
 	done := make(chan struct{})
 	go func() {

@@ -393,7 +393,7 @@ func TestServer_Order(t *testing.T) {
 // and all are answered in the end; a connection that takes nothing off its hands is closed.
 func TestServer_Bytes(t *testing.T) {
 	s := newTestService()
-	srv, addr := startServer(t, Options{MaxConnBytes: 4 << 20, MaxTotalBytes: 6 << 20, WriteTimeout: 300 * time.Millisecond}, s.program())
+	srv, addr := startServer(t, Options{MaxConnBytes: 4 << 20, MaxTotalBytes: 16 << 20, WriteTimeout: 300 * time.Millisecond}, s.program())
 	var wg sync.WaitGroup
 	for range 3 {
 		c := dial(t, addr)
@@ -421,9 +421,9 @@ func TestServer_Bytes(t *testing.T) {
 	held := func() (conns int, bytes int64) {
 		srv.mu.Lock()
 		defer srv.mu.Unlock()
-		srv.total.mu.Lock()
-		defer srv.total.mu.Unlock()
-		return len(srv.conns), srv.total.heldBytes
+		srv.local.budget.mu.Lock()
+		defer srv.local.budget.mu.Unlock()
+		return len(srv.conns), srv.local.budget.heldBytes
 	}
 	waitFor(t, "the slow reader holds memory", func() bool {
 		_, b := held()

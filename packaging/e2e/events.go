@@ -19,6 +19,7 @@ import (
 //	disturb SECONDS  every so many seconds something happens to the primary, until calm
 //	calm             ends that, waits until all replicas are UpToDate, answers how often it happened
 //	primary NODE     hands the volume over to a node (n1, n2, ...)
+//	trinas WORD...   runs the command line on n1, answers what it prints
 const (
 	requestMark = "@"
 	answersDir  = "answers"
@@ -93,6 +94,11 @@ func (e *events) act(ctx context.Context, word, argument string) (string, error)
 		ctx, cancel := context.WithTimeout(ctx, backTimeout)
 		defer cancel()
 		return "ok", e.lab.SetPrimary(ctx, e.volume, n)
+	case "trinas":
+		ctx, cancel := context.WithTimeout(ctx, backTimeout)
+		defer cancel()
+		out, err := e.lab.Nodes[0].CLI(ctx, strings.Fields(argument)...)
+		return strings.TrimSpace(string(out)), err
 	}
 	return "", fmt.Errorf("unknown request %q", word)
 }

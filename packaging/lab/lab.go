@@ -40,8 +40,8 @@ type Options struct {
 	Dir    string // where the lab's folder is made; must be on a disk. "": /var/tmp
 	Nodes  int    // 1 to MaxNodes
 
-	// OpenNFS: every agent serves NFS on all addresses of its node, not only on the loopback. Guests
-	// need it: they are on the lab's network, not on a node.
+	// OpenNFS: every agent serves NFS on its node's address too, not only on the loopback. Guests need
+	// it: they are on the lab's network, not on a node.
 	OpenNFS bool
 }
 
@@ -151,10 +151,16 @@ func (l *Lab) Form(ctx context.Context) error {
 	return nil
 }
 
-// CreateVolume makes a volume and waits until every node's replica of it is UpToDate.
+// CreateVolume makes a volume and waits until every node's replica of it is UpToDate. With OpenNFS
+// everybody on the lab's network may use it.
 func (l *Lab) CreateVolume(ctx context.Context, name string) error {
 	if _, err := l.Nodes[0].CLI(ctx, "volume", "create", name); err != nil {
 		return err
+	}
+	if l.Nodes[0].openNFS {
+		if _, err := l.Nodes[0].CLI(ctx, "volume", "allow", name, Subnet, "--squash", "none"); err != nil {
+			return err
+		}
 	}
 	for _, n := range l.Nodes {
 		if err := l.Nodes[0].AwaitUpToDate(ctx, name, n.Name); err != nil {

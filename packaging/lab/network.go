@@ -17,6 +17,9 @@ type network struct {
 	hosts []*Host // in the order of their names
 }
 
+// Subnet is the lab's network, of nodes and guests.
+const Subnet = "10.77.0.0/24"
+
 // hostAddress is the address of the network's host number i, from 0.
 func hostAddress(i int) string { return fmt.Sprintf("10.77.0.%d", i+1) }
 

@@ -65,11 +65,11 @@ func (n *Node) configure() error {
 	fmt.Fprintf(&b, "[control]\nsocket = %q\n", n.Socket())
 	fmt.Fprintf(&b, "[node]\nname = %q\n", n.Name)
 	fmt.Fprintf(&b, "[peer]\nlisten = %q\nadvertise = %q\n", n.Addr+":7370", n.Addr+":7370")
-	listen := n.NFS()
+	fmt.Fprintf(&b, "[nfs]\nlisten = [%q", n.NFS())
 	if n.openNFS {
-		listen = "0.0.0.0:2049"
+		fmt.Fprintf(&b, ", %q", n.Addr+":2049")
 	}
-	fmt.Fprintf(&b, "[nfs]\nlisten = %q\n", listen)
+	b.WriteString("]\n")
 	if err := os.WriteFile(n.configFile(), []byte(b.String()), 0o644); err != nil {
 		return fmt.Errorf("node %s: write its configuration: %w", n.Name, err)
 	}

@@ -191,7 +191,7 @@ var errUnreachable = errors.New("unreachable")
 func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte, error) {
 	target, delay := e.net.target(e.self, to)
 	if target == nil || e.ctx.Err() != nil {
-		return nil, errUnreachable
+		return nil, transport.ErrNotConnected
 	}
 	var req []byte
 	for _, p := range parts {

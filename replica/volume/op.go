@@ -153,6 +153,11 @@ type Op struct {
 	// and at least MaxHeaderBytes stand before it. Encode then writes the header there, and the
 	// payload is not copied.
 	Room []byte
+
+	// OnHold, when set, is called again and again while the volume has no primary and has had none
+	// for a while, by whoever brings the operation there. It returns whether to wait on; false is
+	// heeded only when sent is false: no node can have carried the operation out.
+	OnHold func(sent bool) bool
 }
 
 // Errno is an operation's outcome, with Linux's numbers (the same on amd64 and arm64). 0 is

@@ -65,13 +65,18 @@ func volumeLines(w *tabwriter.Writer, v replica.VolumeStatus) {
 // lagText says how far a replica is behind its primary.
 func lagText(r replica.ReplicaStatus) string {
 	if s := r.Resync; s != nil && s.TotalBytes > 0 {
-		left := time.Duration(s.SecondsLeft * float64(time.Second)).Round(time.Second)
-		return fmt.Sprintf("%.1f%% of %s, %s left", 100*float64(s.DoneBytes)/float64(s.TotalBytes), bytesText(s.TotalBytes), left)
+		return resyncText(s)
 	}
 	if r.LagEntries == 0 {
 		return "0"
 	}
 	return fmt.Sprintf("%d entries", r.LagEntries)
+}
+
+// resyncText says how far the copying of a replica is.
+func resyncText(s *replica.ResyncStatus) string {
+	left := time.Duration(s.SecondsLeft * float64(time.Second)).Round(time.Second)
+	return fmt.Sprintf("%.1f%% of %s, %s left", 100*float64(s.DoneBytes)/float64(max(s.TotalBytes, 1)), bytesText(s.TotalBytes), left)
 }
 
 // replicaSummary counts replicas by state: "3 UpToDate", "2 UpToDate, 1 SyncTarget".

@@ -15,7 +15,7 @@ import (
 
 func (c *cli) volumeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "volume", Short: "Make, list and delete volumes, and say who may mount them", Args: cobra.NoArgs, RunE: help}
-	cmd.AddCommand(c.volumeCreate(), c.volumeList(), c.volumeShow(), c.volumeDelete(), c.volumePrimary(),
+	cmd.AddCommand(c.volumeCreate(), c.volumeList(), c.volumeShow(), c.volumeDelete(), c.volumePrimary(), c.volumeMove(),
 		c.volumeAllow(), c.volumeDeny())
 	return cmd
 }

@@ -189,9 +189,9 @@ func (n *Node) choose(s clusterState, v *VolumeInfo, from uint64) uint64 {
 	return 0
 }
 
-// MoveVolume moves a volume's replica from one node to another and returns once it has moved: the
-// new replica is UpToDate, the old one has no part in it any more. It goes on when ctx ends before.
-// to "" chooses the node. Errors name what is in the way.
+// MoveVolume makes a volume's replica move from one node to another ("": which one is chosen), and returns
+// once that is decided; VolumeStatus.Leaving tells how long it goes on: until the new replica is UpToDate
+// and the old one has no part in the volume any more. Errors name what is in the way.
 func (n *Node) MoveVolume(ctx context.Context, name, from, to string) error {
 	v, err := n.findVolume(ctx, name)
 	if err != nil {
@@ -225,14 +225,11 @@ func (n *Node) MoveVolume(ctx context.Context, name, from, to string) error {
 	if errno != volume.OK {
 		return fmt.Errorf("move volume %q: it was moved or deleted meanwhile; see trinas status, then try again", name)
 	}
-	return n.awaitState(ctx, fmt.Sprintf("volume %q is moving from %s to %s", name, source.Name, target.Name), func(s clusterState) bool {
-		v := s.volumeByID(v.ID)
-		return v == nil || len(v.Leaving) == 0
-	})
+	return nil
 }
 
-// RemoveNode empties a node and takes it out of the cluster, and returns when that is done; it goes
-// on when ctx ends before. The node may be dead: its replicas are made anew from the others.
+// RemoveNode makes a node leave the cluster, and returns once that is decided; it goes on until its
+// replicas have moved. The node may be dead: its replicas are made anew from the others.
 func (n *Node) RemoveNode(ctx context.Context, name string) error {
 	s := n.cluster.view()
 	m := s.nodeNamed(name)
@@ -259,9 +256,7 @@ func (n *Node) RemoveNode(ctx context.Context, name string) error {
 	if errno != volume.OK {
 		return fmt.Errorf("remove node %q: it was removed meanwhile", name)
 	}
-	return n.awaitState(ctx, fmt.Sprintf("node %q is being emptied", name), func(s clusterState) bool {
-		return s.node(m.ID) == nil
-	})
+	return nil
 }
 
 // ReplaceToken makes a token with which one new node can join within an hour in the place of another:
@@ -276,14 +271,4 @@ func (n *Node) ReplaceToken(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("node %q is this one: ask another node to replace it", name)
 	}
 	return n.makeToken(ctx, "", m.ID)
-}
-
-// awaitState waits until the cluster's state, as this node knows it, is as wanted.
-func (n *Node) awaitState(ctx context.Context, what string, good func(clusterState) bool) error {
-	for !good(n.cluster.view()) {
-		if err := n.pause(ctx, nil, 4); err != nil {
-			return fmt.Errorf("%s, and that goes on (see trinas status): %w", what, err)
-		}
-	}
-	return nil
 }

@@ -39,6 +39,7 @@ type NodeStatus struct {
 	Address   string `json:"address"`
 	Connected bool   `json:"connected"`
 	Joining   bool   `json:"joining,omitempty"` // admitted, and not arrived yet: it counts for nothing
+	Leaving   bool   `json:"leaving,omitempty"` // its replicas move to others; then it is no member any more
 }
 
 // LogStatus is the node's write-ahead log.
@@ -57,7 +58,8 @@ type VolumeStatus struct {
 	Files     uint64          `json:"files"`
 	UsedBytes uint64          `json:"used_bytes"`
 	Replicas  []ReplicaStatus `json:"replicas"`
-	Clients   []volume.Rule   `json:"clients"` // the allow list, the longest prefixes first
+	Leaving   []string        `json:"leaving,omitempty"` // nodes that keep it until others have what they have
+	Clients   []volume.Rule   `json:"clients"`           // the allow list, the longest prefixes first
 
 	primary uint64
 }
@@ -114,7 +116,7 @@ func (n *Node) Status(ctx context.Context) Status {
 		out.Cluster.Primary = name(g.view.Load().leader)
 	}
 	for _, m := range s.Nodes {
-		ns := NodeStatus{ID: m.ID, Name: m.Name, Address: m.Address, Connected: m.ID == n.id || n.net.Connected(m.ID), Joining: m.Pending != 0}
+		ns := NodeStatus{ID: m.ID, Name: m.Name, Address: m.Address, Connected: m.ID == n.id || n.net.Connected(m.ID), Joining: m.Pending != 0, Leaving: m.Leaving}
 		if m.ID == n.id {
 			out.Node = ns
 		}
@@ -130,7 +132,7 @@ func (n *Node) Status(ctx context.Context) Status {
 				vs.Replicas = append(vs.Replicas, ReplicaStatus{Node: name(id), Role: "secondary", State: Unknown})
 			}
 		}
-		vs.Clients = rulesOf(v)
+		vs.Clients, vs.Leaving = rulesOf(v), n.names(ids16(v.Leaving))
 		n.mu.RLock()
 		if err := n.broken[v.ID]; err != nil {
 			for i := range vs.Replicas {

@@ -31,6 +31,9 @@ type Cluster interface {
 	CreateVolume(ctx context.Context, name string, replicas int) (replica.VolumeStatus, error)
 	DeleteVolume(ctx context.Context, name string) error
 	Transfer(ctx context.Context, volume, node string) error
+	MoveVolume(ctx context.Context, volume, from, to string) error
+	RemoveNode(ctx context.Context, node string) error
+	ReplaceToken(ctx context.Context, node string) (string, error)
 	Service(ctx context.Context, volume string) (replica.Service, error)
 	Activate(ctx context.Context, volume, path string) error
 	Deactivate(ctx context.Context, volume, path string) error
@@ -130,6 +133,11 @@ type clientRequest struct {
 	Client   string        `json:"client"` // address or network
 	ReadOnly bool          `json:"read_only"`
 	Squash   volume.Squash `json:"squash"`
+}
+
+type moveRequest struct {
+	From string `json:"from"`
+	To   string `json:"to"` // "": which one is chosen
 }
 
 type primaryRequest struct {

@@ -93,6 +93,23 @@ func (c *Client) SetPrimary(ctx context.Context, volume, node string) error {
 	return c.do(ctx, http.MethodPost, path, primaryRequest{Node: node}, nil)
 }
 
+// MoveVolume begins to move a volume's replica between nodes; to "": which one is chosen.
+func (c *Client) MoveVolume(ctx context.Context, volume, from, to string) error {
+	path := "/v1/volumes/" + url.PathEscape(volume) + "/move"
+	return c.do(ctx, http.MethodPost, path, moveRequest{From: from, To: to}, nil)
+}
+
+// RemoveNode begins to empty a node and to take it out of the cluster.
+func (c *Client) RemoveNode(ctx context.Context, node string) error {
+	return c.do(ctx, http.MethodDelete, "/v1/nodes/"+url.PathEscape(node), nil, nil)
+}
+
+// ReplaceNode asks for a token that lets one new node join in the place of another, within an hour.
+func (c *Client) ReplaceNode(ctx context.Context, node string) (Invitation, error) {
+	var out Invitation
+	return out, c.do(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(node)+"/replace", nil, &out)
+}
+
 // Service asks what a user of the volume through the agent's node needs to know.
 func (c *Client) Service(ctx context.Context, volume string) (Service, error) {
 	var out Service

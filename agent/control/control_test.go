@@ -88,6 +88,21 @@ func (f *fakeNode) Transfer(_ context.Context, volume, node string) error {
 	return f.err
 }
 
+func (f *fakeNode) MoveVolume(_ context.Context, volume, from, to string) error {
+	f.note("move %s %s %s", volume, from, to)
+	return f.err
+}
+
+func (f *fakeNode) RemoveNode(_ context.Context, node string) error {
+	f.note("remove %s", node)
+	return f.err
+}
+
+func (f *fakeNode) ReplaceToken(_ context.Context, node string) (string, error) {
+	f.note("replace %s", node)
+	return "secret", f.err
+}
+
 func (f *fakeNode) Service(_ context.Context, volume string) (replica.Service, error) {
 	f.note("service %s", volume)
 	return replica.Service{Cluster: "c", ID: 9, Volume: volume, Serving: true}, f.err
@@ -188,6 +203,15 @@ func TestControl_Requests(t *testing.T) {
 	if vs, err := c.Volumes(ctx); err != nil || len(vs) != 1 || vs[0].ID != 9 {
 		t.Errorf("volumes: %+v, %v", vs, err)
 	}
+	if err := c.MoveVolume(ctx, "vm", "n1", "n4"); err != nil {
+		t.Error(err)
+	}
+	if err := c.RemoveNode(ctx, "n1"); err != nil {
+		t.Error(err)
+	}
+	if inv, err := c.ReplaceNode(ctx, "n2"); err != nil || inv.Token != "secret" {
+		t.Errorf("replace: %+v, %v", inv, err)
+	}
 	service, err := c.Service(ctx, "vm")
 	if err != nil || service.Cluster != "c" || !service.Serving {
 		t.Errorf("service: %+v, %v", service, err)
@@ -213,7 +237,7 @@ func TestControl_Requests(t *testing.T) {
 	_, err = c.Allow(ctx, "vm", "10.0.0.1", false, "some")
 	mustSay(t, err, "squash", "none")
 	mustSay(t, c.Deny(ctx, "vm", "pve9"), "such as 192.0.2.7")
-	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
+	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 move vm n1 n4 remove n1 replace n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
 	if got := fmt.Sprint(f.asked); got != want {
 		t.Errorf("asked %s, want %s", got, want)
 	}

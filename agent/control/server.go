@@ -71,6 +71,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/volumes", s.createVolume)
 	mux.HandleFunc("DELETE /v1/volumes/{name}", s.deleteVolume)
 	mux.HandleFunc("POST /v1/volumes/{name}/primary", s.setPrimary)
+	mux.HandleFunc("POST /v1/volumes/{name}/move", s.moveVolume)
+	mux.HandleFunc("DELETE /v1/nodes/{name}", s.removeNode)
+	mux.HandleFunc("POST /v1/nodes/{name}/replace", s.replaceNode)
 	mux.HandleFunc("GET /v1/volumes/{name}/service", s.service)
 	mux.HandleFunc("GET /v1/volumes/{name}/images", s.images)
 	mux.HandleFunc("POST /v1/volumes/{name}/activate", s.activate)
@@ -206,6 +209,32 @@ func (s *Server) deny(w http.ResponseWriter, r *http.Request) {
 	}
 	s.withCluster(w, func(c Cluster) (any, error) {
 		return struct{}{}, c.Deny(r.Context(), r.PathValue("name"), client)
+	})
+}
+
+func (s *Server) moveVolume(w http.ResponseWriter, r *http.Request) {
+	var req moveRequest
+	if !read(w, r, &req) {
+		return
+	}
+	s.withCluster(w, func(c Cluster) (any, error) {
+		return struct{}{}, c.MoveVolume(r.Context(), r.PathValue("name"), req.From, req.To)
+	})
+}
+
+func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) {
+	s.withCluster(w, func(c Cluster) (any, error) {
+		return struct{}{}, c.RemoveNode(r.Context(), r.PathValue("name"))
+	})
+}
+
+func (s *Server) replaceNode(w http.ResponseWriter, r *http.Request) {
+	s.withCluster(w, func(c Cluster) (any, error) {
+		token, err := c.ReplaceToken(r.Context(), r.PathValue("name"))
+		if err != nil {
+			return nil, err
+		}
+		return NewInvitation(c.Status(r.Context()), token), nil
 	})
 }
 

@@ -24,6 +24,36 @@ func (c *Cluster) move(through uint64, from, to string) {
 	if err := c.Node(through).MoveVolume(ctx, "v", from, to); err != nil {
 		c.t.Fatalf("move from %s to %q: %v", from, to, err)
 	}
+	c.wait(fmt.Sprintf("the move from %s to %q", from, to), func() bool {
+		for _, v := range c.Node(through).Status(ctx).Volumes {
+			if v.Name == "v" && len(v.Leaving) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// remove takes a node out of the cluster and fails the test unless it is out within a minute.
+func (c *Cluster) remove(through uint64, name string) {
+	c.t.Helper()
+	ctx := context.Background()
+	if err := c.Node(through).RemoveNode(ctx, name); err != nil {
+		c.t.Fatalf("remove %s: %v", name, err)
+	}
+	c.wait("the removal of "+name, func() bool {
+		return !slices.ContainsFunc(c.Node(through).Status(ctx).Nodes, func(n replica.NodeStatus) bool { return n.Name == name })
+	})
+}
+
+// wait waits for a minute at most until something is so.
+func (c *Cluster) wait(what string, holds func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("%s is not done after a minute", what)
+		}
+	}
 }
 
 // replicas names the nodes that have a replica, as the primary tells.
@@ -143,9 +173,7 @@ func TestCluster_MoveRefused(t *testing.T) {
 			}
 		}
 		c.move(2, "node1", "")
-		if err := c.Node(2).RemoveNode(ctx, "node1"); err != nil {
-			t.Error(err)
-		}
+		c.remove(2, "node1")
 		if err := c.Node(2).RemoveNode(ctx, "node3"); err == nil || !strings.Contains(err.Error(), "trinas node replace node3") {
 			t.Errorf("remove a node that nobody can stand in for: %v", err)
 		}
@@ -167,18 +195,10 @@ func TestCluster_RemoveNode(t *testing.T) {
 			lost = lost%4 + 1
 		}
 		c.Crash(lost)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
+		ctx := context.Background()
 		name := fmt.Sprintf("node%d", lost)
-		if err := c.Node(1).RemoveNode(ctx, name); err != nil {
-			t.Fatal(err)
-		}
+		c.remove(1, name)
 		c.waitUpToDate(vol)
-		for _, m := range c.Node(1).Status(ctx).Nodes {
-			if m.Name == name {
-				t.Errorf("%s is still a member", name)
-			}
-		}
 		other := uint64(2)
 		for other == lost || other == 1 {
 			other++

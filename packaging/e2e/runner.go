@@ -122,7 +122,7 @@ func (r *runner) play(ctx context.Context, s *scenario, kit string, actors []*ac
 	return err
 }
 
-// prepare fills a folder with what the scenario's actors need; each gets a copy.
+// prepare fills a folder with what the scenario's actors need; each guest gets a copy.
 func (r *runner) prepare(ctx context.Context, s *scenario, kit string) error {
 	if err := os.MkdirAll(filepath.Join(kit, answersDir), 0o755); err != nil {
 		return err

@@ -16,8 +16,18 @@ step() { ask meet "$1" >/dev/null || exit 1; }
 # mark NAME: has the agents' memory read, once.
 mark() {
     step "$1"
-    [ $NODE != n1 ] || ask memory "$1" >"/tmp/memory $1" || exit 1
+    [ $NODE != n1 ] || ask memory "$1" >"/tmp/memory-$1" || exit 1
     step "$1, noted"
+}
+# numbers FIELD FILE...: of all agents, what they hold (1) or held at most (2), in MiB, one a line.
+numbers() { awk -v f=$1 '{ for (i = f; i <= NF; i += 2) print $i }' "${@:2}" | sort -n; }
+# given_back: all agents hold at most 40 MiB more than before, within 5 minutes.
+given_back() {
+    local most=$(($(numbers 1 /tmp/memory-before | tail -n 1) + 40))
+    until ask memory after >/tmp/memory-after && [ "$(numbers 1 /tmp/memory-after | tail -n 1)" -le $most ]; do
+        [ $((waited += 10)) -le 300 ] || { cat /tmp/memory-before /tmp/memory-after; return 1; }
+        sleep 10
+    done
 }
 
 ok "close-to-open" ./crowd -rounds $rounds rounds
@@ -47,4 +57,9 @@ step "away"
 is "nothing is left" "$(ls -A /mnt/2)" ""
 is "no NFS error in the kernel's log" "$(dmesg | grep -i -E 'nfs|sunrpc|rpc' | grep -v -E 'not responding|OK$|egistered|nstalling')" ""
 umount /mnt/?
+if [ $NODE = n1 ]; then
+    # memory.limit, and 20 MiB of program.
+    ok "memory is bounded" [ "$(numbers 2 /tmp/memory-* | tail -n 1)" -le 320 ]
+    ok "memory is given back" given_back
+fi
 exit $failed

@@ -65,7 +65,7 @@ func (g *guest) create(count int) error {
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
-		f, err := os.OpenFile(path(m, i), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err := os.OpenFile(path(m, i), os.O_WRONLY|os.O_CREATE, 0o644)
 		if err != nil {
 			return err
 		}

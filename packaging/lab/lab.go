@@ -41,7 +41,7 @@ type Options struct {
 	Nodes  int    // 1 to MaxNodes
 
 	// OpenNFS: every agent serves NFS on its node's address too, not only on the loopback. Guests need
-	// it: they are on the lab's network, not on a node.
+	// it to mount other nodes than their own.
 	OpenNFS bool
 }
 

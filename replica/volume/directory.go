@@ -75,13 +75,16 @@ func (d *directory) remove(name string) {
 	}
 }
 
-// compact drops the marks of removed names. It runs after as many removals as it moves entries.
+// compact drops the marks of removed names, and the map's room for them: a map never shrinks. It
+// runs after as many removals as it moves entries.
 func (d *directory) compact() {
 	kept := make([]entry, 0, len(d.names))
+	names := make(map[string]uint64, len(d.names))
 	for _, e := range d.entries {
 		if e.file != 0 {
 			kept = append(kept, e)
+			names[e.name] = e.cookie
 		}
 	}
-	d.entries = kept
+	d.entries, d.names = kept, names
 }

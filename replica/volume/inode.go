@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"maps"
 	"math"
 
 	"trinas/replica/disk"
@@ -83,15 +84,20 @@ func (in *inode) before() Change {
 // so that the list never needs sorting: the checkpoint and the digest walk it.
 type table struct {
 	inodes      map[FileID]*inode
+	most        int // that inodes has held since it was made
 	first, last *inode
 	blocks      uint64 // allocated blocks of all files
 }
+
+// minShrink is the size from which on a table is worth to be made smaller.
+const minShrink = 4096
 
 func newTable() table { return table{inodes: make(map[FileID]*inode)} }
 
 // add puts in behind all others; its id is larger than theirs.
 func (t *table) add(in *inode) {
 	t.inodes[in.id] = in
+	t.most = max(t.most, len(t.inodes))
 	in.prev = t.last
 	if t.last != nil {
 		t.last.next = in
@@ -116,6 +122,13 @@ func (t *table) remove(in *inode) {
 	}
 	in.prev, in.next = nil, nil
 	t.blocks -= in.ext.blocks
+	// A map never shrinks: one that is made anew gives the room for removed files back. It costs one
+	// step for every three removals or more.
+	if t.most >= minShrink && len(t.inodes) <= t.most/4 {
+		smaller := make(map[FileID]*inode, len(t.inodes))
+		maps.Copy(smaller, t.inodes)
+		t.inodes, t.most = smaller, len(smaller)
+	}
 }
 
 // find gives the file that a handle names.

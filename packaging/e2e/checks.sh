@@ -1,7 +1,8 @@
 # checks.sh: what a scenario's guest.sh begins with. Each check prints "ok NAME" or
 # "not ok NAME: WHY"; the names that pass are compared with file expect.
 #
-# The runner sets VOLUME, NODES (addresses of n1, n2, n3) and, for short runs, QUICK=1.
+# The runner sets VOLUME, NODE (that this guest is plugged into), NODES (addresses of n1, n2, n3; NODE's
+# is 127.0.0.1) and, for short runs, QUICK=1.
 read -r NODE1 NODE2 NODE3 <<<"$NODES"
 failed=0
 
@@ -38,7 +39,8 @@ mount_volume() {
         "$1:/$VOLUME" "$2"
 }
 
-# ask WORD...: has the runner do something to the nodes (events.go) and prints its answer.
+# ask WORD...: has the runner do something to the nodes, or meets the other guests (events.go), and
+# prints the answer.
 ask() {
     local number=${EPOCHREALTIME/[.,]/}
     local answer=/guest/answers/$number

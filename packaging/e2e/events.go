@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,6 +21,9 @@ import (
 //	disturb SECONDS  every so many seconds something happens to the primary, until calm
 //	calm             ends that, waits until all replicas are UpToDate, answers how often it happened
 //	primary NODE     hands the volume over to a node (n1, n2, ...)
+//	meet NAME WORD   waits until all guests of the scenario have come there; answers their words
+//	memory NAME      answers, for n1, n2 and n3, the agent's resident memory: now, and the most since
+//	                 the last time it was asked for, each in MiB; NAME says what the moment is
 const (
 	requestMark = "@"
 	answersDir  = "answers"
@@ -32,58 +37,62 @@ const (
 
 // events makes happen to the nodes what a scenario's script asks for.
 type events struct {
-	lab    *lab.Lab
-	volume string
-	say    func(format string, args ...any)
-	fail   context.CancelCauseFunc // ends the scenario
+	lab     *lab.Lab
+	volume  string
+	meeting *meeting
+	say     func(format string, args ...any)
+	fail    context.CancelCauseFunc // ends the scenario
 
+	requests sync.WaitGroup // those under way
+
+	mu    sync.Mutex         // held while a request that changes the nodes is answered
 	stop  context.CancelFunc // of the disturbances under way, or nil
 	done  chan struct{}      // closed at their end
 	count int                // how many there were; to be read after done
 }
 
-// request answers one request. An answer that begins with "error" fails the script's ask.
-func (e *events) request(ctx context.Context, share, request string) {
+// request answers a request of an actor, some time later. An answer that begins with "error" fails
+// the script's ask.
+func (e *events) request(ctx context.Context, from *actor, share, request string) {
 	number, rest, _ := strings.Cut(request, " ")
 	if _, err := strconv.Atoi(number); err != nil {
 		e.fail(fmt.Errorf("request %q of the script has no number", request))
 		return
 	}
-	word, argument, _ := strings.Cut(rest, " ")
-	answer, err := e.act(ctx, word, argument)
-	if err != nil {
-		answer = "error: " + err.Error()
-	}
-	// A rename, so that the guest never finds half of it.
-	path := filepath.Join(share, answersDir, number)
-	if err := os.WriteFile(path+".new", []byte(answer+"\n"), 0o644); err != nil {
-		e.fail(err)
-		return
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		e.fail(err)
-	}
+	// Not here: what the actor prints has to be read on.
+	e.requests.Go(func() {
+		word, argument, _ := strings.Cut(rest, " ")
+		answer, err := e.act(ctx, from, word, argument)
+		if err != nil {
+			answer = "error: " + err.Error()
+		}
+		// A rename, so that the guest never finds half of it.
+		path := filepath.Join(share, answersDir, number)
+		err = os.WriteFile(path+".new", []byte(answer+"\n"), 0o644)
+		if err == nil {
+			err = os.Rename(path+".new", path)
+		}
+		if err != nil {
+			e.fail(err)
+		}
+	})
 }
 
-func (e *events) act(ctx context.Context, word, argument string) (string, error) {
+func (e *events) act(ctx context.Context, from *actor, word, argument string) (string, error) {
+	if word == "meet" {
+		name, said, _ := strings.Cut(argument, " ")
+		return e.meeting.meet(ctx, from.name, name, said)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	switch word {
 	case "disturb":
-		seconds, err := strconv.Atoi(argument)
-		if err != nil || seconds < 1 {
-			return "", fmt.Errorf("disturb %q: how many seconds?", argument)
-		}
-		if e.stop != nil {
-			return "", fmt.Errorf("disturb: calm must come first")
-		}
-		e.begin(ctx, time.Duration(seconds)*time.Second)
-		return "ok", nil
+		return "ok", e.disturbEvery(ctx, argument)
 	case "calm":
 		if e.stop == nil {
-			return "", fmt.Errorf("calm: nothing disturbs")
+			return "", errors.New("calm: nothing disturbs")
 		}
-		if err := e.close(); err != nil {
-			return "", err
-		}
+		e.stopDisturbing()
 		return strconv.Itoa(e.count), nil
 	case "primary":
 		n := e.lab.Node(argument)
@@ -93,8 +102,40 @@ func (e *events) act(ctx context.Context, word, argument string) (string, error)
 		ctx, cancel := context.WithTimeout(ctx, backTimeout)
 		defer cancel()
 		return "ok", e.lab.SetPrimary(ctx, e.volume, n)
+	case "memory":
+		answer, err := e.memory()
+		from.print(fmt.Sprintf("# memory of n1, n2, n3: now and peak, MiB: %s: %s", answer, argument))
+		return answer, err
 	}
 	return "", fmt.Errorf("unknown request %q", word)
+}
+
+// memory is what the agents hold resident: now and at most since the last call, in MiB.
+func (e *events) memory() (string, error) {
+	var words []string
+	for _, n := range e.lab.Nodes {
+		now, peak, err := lab.Memory(n.PID())
+		if err == nil {
+			err = lab.ForgetPeak(n.PID())
+		}
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", n.Name, err)
+		}
+		words = append(words, strconv.FormatInt(now>>20, 10), strconv.FormatInt(peak>>20, 10))
+	}
+	return strings.Join(words, " "), nil
+}
+
+func (e *events) disturbEvery(ctx context.Context, argument string) error {
+	seconds, err := strconv.Atoi(argument)
+	if err != nil || seconds < 1 {
+		return fmt.Errorf("disturb %q: how many seconds?", argument)
+	}
+	if e.stop != nil {
+		return errors.New("disturb: calm must come first")
+	}
+	e.begin(ctx, time.Duration(seconds)*time.Second)
+	return nil
 }
 
 // begin starts the disturbances: one every interval, in turns. Each ends with three replicas
@@ -120,15 +161,20 @@ func (e *events) begin(ctx context.Context, interval time.Duration) {
 	}()
 }
 
-// close ends the disturbances. May be called at any time.
-func (e *events) close() error {
+// stopDisturbing ends the disturbances, if any; one that has begun is waited for.
+func (e *events) stopDisturbing() {
 	if e.stop == nil {
-		return nil
+		return
 	}
 	e.stop()
 	<-e.done
 	e.stop = nil
-	return nil
+}
+
+// close waits for the requests under way, whose actors have ended, and ends the disturbances.
+func (e *events) close() {
+	e.requests.Wait()
+	e.stopDisturbing()
 }
 
 // disturb hands the primary to the nodes in turn, and each time kills it there and then stops

@@ -1,6 +1,6 @@
-// Command e2e runs scenarios: a cluster of three agents and, on their network, a guest whose Linux
-// kernel mounts a volume as a Proxmox node would, runs the scenario's script on it and says what
-// came out. The README says how a scenario is laid out.
+// Command e2e runs scenarios: a cluster of three agents and guests, whose Linux kernels mount a
+// volume from 127.0.0.1 as Proxmox nodes would, run the scenario's script on it and say what came
+// out. The README says how a scenario is laid out.
 //
 // It must never say PASS for checks that did not run, and never leave a process or namespace behind.
 //
@@ -60,7 +60,7 @@ func run() int {
 	if err != nil {
 		return fail(err)
 	}
-	r := &runner{lab: l, folder: *folder, quick: *quick, verbose: *verbose, update: *update}
+	r := &runner{lab: l, binary: *binary, folder: *folder, quick: *quick, verbose: *verbose, update: *update}
 	err = errors.Join(r.runAll(ctx, scenarios), l.Close())
 	// After a failure data and logs are evidence; after a ^C they are only in the way.
 	if *keep || err != nil && ctx.Err() == nil {
@@ -83,7 +83,7 @@ func fail(err error) int {
 
 // need reports the first program that a scenario wants and the host has not.
 func need(scenarios []*scenario) error {
-	programs := []string{"ip", "unshare", "bash", "linux.uml"}
+	programs := []string{"ip", "sysctl", "unshare", "bash", "linux.uml"}
 	for _, s := range scenarios {
 		programs = append(programs, s.Programs...)
 	}

@@ -9,16 +9,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"trinas/packaging/lab"
-	"trinas/packaging/lab/guest"
 )
 
-// runner runs scenarios one after the other on one cluster, each with a guest and a volume of its
-// own.
+// runner runs scenarios one after the other on one cluster, each with guests and a volume of its own.
 type runner struct {
 	lab                    *lab.Lab
+	binary                 string // the trinas program
 	folder                 string
 	quick, verbose, update bool
 
@@ -60,57 +60,71 @@ func (r *runner) run(ctx context.Context, s *scenario) (int, error) {
 	if err := r.lab.CreateVolume(ctx, s.Name); err != nil {
 		return 0, err
 	}
-	addresses := make([]string, len(r.lab.Nodes))
-	for i, n := range r.lab.Nodes {
-		addresses[i] = n.Addr
+	kit := filepath.Join(r.lab.Dir, "kit-"+s.Name)
+	if err := r.prepare(ctx, s, kit); err != nil {
+		return 0, err
 	}
-	quick := ""
-	if r.quick {
-		quick = "1"
-	}
-	m := &guest.Machine{
-		Init: r.init, Memory: s.Memory, Limit: s.limit,
-		Modules: append([]string{"nfsv3"}, s.Modules...),
-		Args:    []string{"bash", scriptFile},
-		Env:     []string{"VOLUME=" + s.Name, "NODES=" + strings.Join(addresses, " "), "QUICK=" + quick},
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	t := newTranscript(s.Name, r.verbose)
-	events := &events{lab: r.lab, volume: s.Name, say: t.note, fail: cancel}
-	m.Line = func(line string) {
-		if request, ok := strings.CutPrefix(line, requestMark); ok {
-			events.request(ctx, m.Share(), request)
-			return
-		}
-		t.line(line)
-	}
-	status, err := r.lab.RunGuest(ctx, m, func() error { return r.prepare(ctx, s, m.Share()) })
-	err = errors.Join(err, events.close())
-	if cause := context.Cause(ctx); cause != nil {
-		err = errors.Join(cause, err)
-	}
-	if err == nil && status != 0 {
-		err = fmt.Errorf("%s ended with status %d", scriptFile, status)
-	}
+	actors := r.cast(s)
+	err := r.play(ctx, s, kit, actors)
 	for _, n := range r.lab.Nodes {
 		if !n.Running() {
 			err = errors.Join(err, fmt.Errorf("the agent of %s has ended by itself; see %s", n.Name, n.LogFile()))
 		}
 	}
+	var passed, failed []string
+	for _, a := range actors {
+		passed, failed = append(passed, a.passed...), append(failed, a.failed...)
+	}
+	if len(failed) > 0 && err == nil {
+		err = fmt.Errorf("%d checks failed", len(failed))
+	}
 	if r.update && err == nil {
-		text := strings.Join(t.passed, "\n") + "\n"
-		return len(t.passed), os.WriteFile(filepath.Join(s.Dir, expectFile), []byte(text), 0o644)
+		text := strings.Join(passed, "\n") + "\n"
+		return len(passed), os.WriteFile(filepath.Join(s.Dir, expectFile), []byte(text), 0o644)
 	}
-	if err == nil || len(t.failed) > 0 {
-		err = errors.Join(err, s.compare(t.passed))
+	if err == nil || len(failed) > 0 {
+		err = errors.Join(err, s.compare(passed))
 	}
-	return len(t.passed), err
+	return len(passed), err
 }
 
-// prepare fills the folder that the guest runs in.
-func (r *runner) prepare(ctx context.Context, s *scenario, share string) error {
-	if err := os.MkdirAll(filepath.Join(share, answersDir), 0o755); err != nil {
+// play runs all actors at once and returns when they have ended and nothing disturbs any more.
+func (r *runner) play(ctx context.Context, s *scenario, kit string, actors []*actor) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	names := make([]string, len(actors))
+	for i, a := range actors {
+		names[i] = a.name
+	}
+	e := &events{lab: r.lab, volume: s.Name, meeting: newMeeting(names), say: actors[0].note, fail: cancel}
+	errs := make([]error, len(actors))
+	var ended sync.WaitGroup
+	for i, a := range actors {
+		ended.Go(func() {
+			run := r.runGuest
+			if s.Where == onHost {
+				run = r.runHost
+			}
+			err := run(ctx, s, a, kit, func(share, line string) { e.request(ctx, a, share, line) })
+			if err != nil && len(actors) > 1 {
+				err = fmt.Errorf("%s: %w", a.name, err)
+			}
+			errs[i] = err
+			e.meeting.leave(a.name)
+		})
+	}
+	ended.Wait()
+	e.close()
+	err := errors.Join(errs...)
+	if cause := context.Cause(ctx); cause != nil {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// prepare fills a folder with what the scenario's actors need; each gets a copy.
+func (r *runner) prepare(ctx context.Context, s *scenario, kit string) error {
+	if err := os.MkdirAll(filepath.Join(kit, answersDir), 0o755); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(s.Dir, "*.[sp][hy]")) // shell and Python
@@ -120,7 +134,7 @@ func (r *runner) prepare(ctx context.Context, s *scenario, share string) error {
 	for _, path := range append(files, filepath.Join(r.folder, "checks.sh")) {
 		b, err := os.ReadFile(path)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(share, filepath.Base(path)), b, 0o644)
+			err = os.WriteFile(filepath.Join(kit, filepath.Base(path)), b, 0o644)
 		}
 		if err != nil {
 			return err
@@ -129,7 +143,7 @@ func (r *runner) prepare(ctx context.Context, s *scenario, share string) error {
 	if !s.goCode {
 		return nil
 	}
-	return build(ctx, "./"+s.Dir, filepath.Join(share, s.Name))
+	return build(ctx, "./"+s.Dir, filepath.Join(kit, s.Name))
 }
 
 // build builds a program that needs no libraries.

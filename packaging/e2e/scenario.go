@@ -20,11 +20,22 @@ const (
 	expectFile   = "expect" // names of the checks that pass, one a line, in their order
 )
 
-// scenario is a folder with a script that a guest runs and what is expected of it.
+// Who plays a scenario: values of where and guests.
+const (
+	onGuest      = "guest"   // the script, in guests
+	onHost       = "host"    // the program, on the host
+	guestOne     = "one"     // one guest, plugged into n1
+	guestEach    = "each"    // one guest per node, at the same time
+	guestOutside = "outside" // one guest that is no node, on the nodes' network
+)
+
+// scenario is a folder with a script that guests run, or a program that the host runs, and what is expected of it.
 type scenario struct {
 	Name string `toml:"-"` // of the folder, and of the volume
 	Dir  string `toml:"-"`
 
+	Where    string   `toml:"where"`    // onHost: the folder's program runs there, and no guest
+	Guests   string   `toml:"guests"`   // guestOne (default), guestEach, guestOutside
 	Quick    bool     `toml:"quick"`    // runs with -quick too, its script then with QUICK=1
 	Limit    string   `toml:"limit"`    // the longest that the guest may take: "90s"
 	Memory   string   `toml:"memory"`   // of the guest: "512M"
@@ -68,7 +79,7 @@ func loadScenarios(folder string, names []string, quick bool) ([]*scenario, erro
 }
 
 func loadScenario(dir string) (*scenario, error) {
-	s := &scenario{Name: filepath.Base(dir), Dir: dir, Memory: "512M"}
+	s := &scenario{Name: filepath.Base(dir), Dir: dir, Memory: "512M", Where: onGuest, Guests: guestOne}
 	b, err := os.ReadFile(filepath.Join(dir, settingsFile))
 	if err != nil {
 		return nil, err
@@ -87,8 +98,24 @@ func loadScenario(dir string) (*scenario, error) {
 		s.expect = append(s.expect, strings.TrimSuffix(line, "\n"))
 	}
 	code, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, err
+	}
 	s.goCode = len(code) > 0
-	return s, err
+	return s, s.validate()
+}
+
+func (s *scenario) validate() error {
+	if !slices.Contains([]string{onGuest, onHost}, s.Where) {
+		return fmt.Errorf("%s: where = %q: %s or %s", settingsFile, s.Where, onGuest, onHost)
+	}
+	if !slices.Contains([]string{guestOne, guestEach, guestOutside}, s.Guests) {
+		return fmt.Errorf("%s: guests = %q: %s, %s or %s", settingsFile, s.Guests, guestOne, guestEach, guestOutside)
+	}
+	if s.Where == onHost && !s.goCode {
+		return fmt.Errorf("where = %q wants a Go program in the folder", onHost)
+	}
+	return nil
 }
 
 // compare returns what is wrong with the checks that passed, nil when they are the ones expected.

@@ -17,7 +17,11 @@ func TestScenarios(t *testing.T) {
 		if len(s.expect) == 0 {
 			t.Errorf("%s expects nothing", s.Name)
 		}
-		for _, name := range []string{scriptFile, "README.md"} {
+		names := []string{scriptFile, "README.md"}
+		if s.Where == onHost {
+			names = names[1:]
+		}
+		for _, name := range names {
 			if _, err := os.Stat(filepath.Join(s.Dir, name)); err != nil {
 				t.Error(err)
 			}
@@ -28,6 +32,26 @@ func TestScenarios(t *testing.T) {
 	}
 	if _, err := loadScenarios(".", []string{"none"}, false); err == nil {
 		t.Error("a scenario that is not there was found")
+	}
+}
+
+// Goal: a setting that means nothing is refused, not taken for another.
+func TestScenario_Validate(t *testing.T) {
+	tests := []struct {
+		name  string
+		s     scenario
+		fails bool
+	}{
+		{"guests", scenario{Where: onGuest, Guests: guestEach}, false},
+		{"a program", scenario{Where: onHost, Guests: guestOne, goCode: true}, false},
+		{"no program", scenario{Where: onHost, Guests: guestOne}, true},
+		{"where", scenario{Where: "moon", Guests: guestOne}, true},
+		{"guests of a kind unknown", scenario{Where: onGuest, Guests: "two"}, true},
+	}
+	for _, tt := range tests {
+		if err := tt.s.validate(); (err != nil) != tt.fails {
+			t.Errorf("%s: %v", tt.name, err)
+		}
 	}
 }
 

@@ -3,35 +3,33 @@ package main
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 )
 
-// transcript sorts what a guest says: "ok NAME" is a check that passed, "not ok NAME: WHY" one that
-// did not, anything else a remark.
+// transcript sorts what a guest or a program says: "ok NAME" is a check that passed, "not ok NAME:
+// WHY" one that did not, anything else a remark.
 type transcript struct {
-	scenario string
-	verbose  bool
-	start    time.Time
+	label   string // of the lines that are printed
+	prefix  string // of the checks' names: "n2: " where several guests make the same checks
+	verbose bool
+	start   time.Time
 
 	passed, failed []string // names; "NAME: WHY"
-
-	mu sync.Mutex // held while a line is printed
 }
 
-func newTranscript(scenario string, verbose bool) *transcript {
-	return &transcript{scenario: scenario, verbose: verbose, start: time.Now()}
+func newTranscript(label, prefix string, verbose bool) *transcript {
+	return &transcript{label: label, prefix: prefix, verbose: verbose, start: time.Now()}
 }
 
-// line takes a line of the guest. Called by one goroutine.
+// line takes a line. Called by one goroutine.
 func (t *transcript) line(line string) {
 	name, passed := strings.CutPrefix(line, "ok ")
 	why, failed := strings.CutPrefix(line, "not ok ")
 	switch {
 	case passed:
-		t.passed = append(t.passed, name)
+		t.passed = append(t.passed, t.prefix+name)
 	case failed:
-		t.failed = append(t.failed, why)
+		t.failed = append(t.failed, t.prefix+why)
 	}
 	if failed || t.verbose {
 		t.print(line)
@@ -46,7 +44,5 @@ func (t *transcript) note(format string, args ...any) {
 }
 
 func (t *transcript) print(line string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	fmt.Printf("%-10s %6.2f s  %s\n", t.scenario, time.Since(t.start).Seconds(), line)
+	fmt.Printf("%-11s %6.2f s  %s\n", t.label, time.Since(t.start).Seconds(), line)
 }

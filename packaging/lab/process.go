@@ -34,7 +34,8 @@ func CPU(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
-// Memory is what a process holds resident, in bytes: now, and the most since it started.
+// Memory is what a process holds resident, in bytes: now, and the most since it started or since
+// ForgetPeak.
 func Memory(pid int) (now, peak int64, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -50,4 +51,12 @@ func Memory(pid int) (now, peak int64, err error) {
 		}
 	}
 	return now, peak, nil
+}
+
+// ForgetPeak makes what a process holds now the most that it ever held (proc_pid_clear_refs(5)).
+func ForgetPeak(pid int) error {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
+		return fmt.Errorf("peak of the memory of process %d: %w", pid, err)
+	}
+	return nil
 }

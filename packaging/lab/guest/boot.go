@@ -9,7 +9,7 @@
 //	  initramfs: init, boot.json, empty folders   mounts, modules, network as boot.json says
 //	  Machine.Dir/share  <------ hostfs ------>   /guest: the script runs here
 //	  Machine.Output     <---- serial line ----   the script's output; last of all its status
-//	  tap device         <----- vec0 --------->   Machine.Address
+//	  tap device         <----- vec0 --------->   addresses, routes: Machine.Network
 //
 // Floor 6: imports nothing of trinas.
 package guest
@@ -36,7 +36,7 @@ type mount struct {
 type boot struct {
 	Mounts  []mount
 	Modules []string // files, in the order to load them
-	Address string   // with its prefix length: 10.77.0.101/24
+	Network []string // commands that set the network up, words separated by blanks
 	Args    []string // the program to run in ShareDir
 	Env     []string // NAME=value
 	Limit   time.Duration

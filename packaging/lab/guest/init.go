@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -69,22 +68,32 @@ func start() (status int, err error) {
 	if err := unix.Sethostname([]byte("guest")); err != nil {
 		return failed, fmt.Errorf("set the host's name: %w", err)
 	}
+	// exec.Command looks for programs in init's own PATH.
+	for _, nameValue := range boot.Env {
+		name, value, _ := strings.Cut(nameValue, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return failed, fmt.Errorf("environment %q: %w", nameValue, err)
+		}
+	}
 	for _, path := range boot.Modules {
 		if err := loadModule(path); err != nil {
 			return failed, err
 		}
 	}
-	if err := errors.Join(startInterface("lo", ""), startInterface("vec0", boot.Address)); err != nil {
-		return failed, err
+	for _, command := range boot.Network {
+		words := strings.Fields(command)
+		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+			return failed, fmt.Errorf("%s: %w: %s", command, err, out)
+		}
 	}
 	time.AfterFunc(boot.Limit-warnBefore, func() {
 		_ = os.WriteFile("/proc/sysrq-trigger", []byte("w"), 0) // into the kernel's log
 	})
-	return run(boot.Args, boot.Env)
+	return run(boot.Args)
 }
 
 // run runs the program with its output on the serial line.
-func run(args, env []string) (int, error) {
+func run(args []string) (int, error) {
 	line, err := os.OpenFile("/dev/ttyS0", os.O_WRONLY, 0)
 	if err != nil {
 		return 125, err
@@ -94,13 +103,6 @@ func run(args, env []string) (int, error) {
 		t.Oflag &^= unix.OPOST // else a line feed becomes two bytes
 		if err := unix.IoctlSetTermios(int(line.Fd()), unix.TCSETSW, t); err != nil {
 			return 125, fmt.Errorf("serial line: %w", err)
-		}
-	}
-	// exec.Command looks for the program in init's own PATH.
-	for _, nameValue := range env {
-		name, value, _ := strings.Cut(nameValue, "=")
-		if err := os.Setenv(name, value); err != nil {
-			return 125, fmt.Errorf("environment %q: %w", nameValue, err)
 		}
 	}
 	cmd := exec.Command(args[0], args[1:]...)
@@ -139,47 +141,6 @@ func loadModule(path string) error {
 	defer f.Close()
 	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("load kernel module %s: %w", path, err)
-	}
-	return nil
-}
-
-// startInterface gives a network interface its address, if any, and starts it (netdevice(7)).
-func startInterface(name, address string) error {
-	fail := func(err error) error { return fmt.Errorf("network interface %s: %w", name, err) }
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fail(err)
-	}
-	defer unix.Close(s)
-	set := func(request uint, value func(*unix.Ifreq) error) error {
-		r, err := unix.NewIfreq(name)
-		if err == nil {
-			err = value(r)
-		}
-		if err == nil {
-			err = unix.IoctlIfreq(s, request, r)
-		}
-		return err
-	}
-	if address != "" {
-		prefix, err := netip.ParsePrefix(address)
-		if err != nil {
-			return fail(err)
-		}
-		inet := func(b []byte) func(*unix.Ifreq) error {
-			return func(r *unix.Ifreq) error { return r.SetInet4Addr(b) }
-		}
-		mask := ^uint32(0) << (32 - prefix.Bits())
-		err = set(unix.SIOCSIFADDR, inet(prefix.Addr().AsSlice()))
-		if err == nil {
-			err = set(unix.SIOCSIFNETMASK, inet([]byte{byte(mask >> 24), byte(mask >> 16), byte(mask >> 8), byte(mask)}))
-		}
-		if err != nil {
-			return fail(err)
-		}
-	}
-	if err := set(unix.SIOCSIFFLAGS, func(r *unix.Ifreq) error { r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil }); err != nil {
-		return fail(err)
 	}
 	return nil
 }

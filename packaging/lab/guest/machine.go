@@ -33,7 +33,7 @@ type Machine struct {
 	Init    string   // the program of folder init, built without cgo
 	Prefix  []string // what the kernel is run by: ip netns exec NAME
 	Tap     string   // the tap device, in the namespace that Prefix enters (made with vnet_hdr)
-	Address string   // of the guest, with its prefix length
+	Network []string // commands that the guest sets vec0, its end of Tap, and lo up with; words separated by blanks
 
 	Memory  string        // "512M"
 	Modules []string      // kernel modules, by name; what they need comes along
@@ -155,7 +155,7 @@ func (m *Machine) initramfs() ([]byte, error) {
 	a.device("dev/console", 5, 1)
 	a.device("dev/null", 1, 3)
 	boot := boot{
-		Address: m.Address, Args: m.Args, Limit: m.Limit,
+		Network: m.Network, Args: m.Args, Limit: m.Limit,
 		Env: append([]string{
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"HOME=/root", "TERM=dumb", "LANG=C.UTF-8",

@@ -104,7 +104,7 @@ type hostNode struct {
 	PID       int    `json:"pid"` // of the agent when the scenario began
 }
 
-// runHost runs the scenario's program on the host, in the kit. Its process group is
+// runHost runs the scenario's program on the host, in its copy of the kit. Its process group is
 // killed when it has ended.
 func (r *runner) runHost(ctx context.Context, s *scenario, a *actor, kit string, request func(share, line string)) error {
 	var nodes []hostNode

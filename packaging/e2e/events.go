@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"trinas/packaging/lab"
+	"trinas/packaging/lab/relay"
 )
 
 // A script asks for what happens to the nodes by a line "@NUMBER WORD ARGUMENT" (checks.sh, ask) and
@@ -25,6 +26,8 @@ import (
 //	meet NAME WORD   waits until all guests of the scenario have come there; answers their words
 //	memory NAME      answers, for n1, n2 and n3, the agent's resident memory: now, and the most since
 //	                 the last time it was asked for, each in MiB; NAME says what the moment is
+//
+// Those that end agents and lose replies are in loss.go.
 const (
 	requestMark = "@"
 	answersDir  = "answers"
@@ -50,6 +53,7 @@ type events struct {
 	stop  context.CancelFunc // of the disturbances under way, or nil
 	done  chan struct{}      // closed at their end
 	count int                // how many there were; to be read after done
+	relay *relay.Relay       // nil until it is asked for
 }
 
 // request answers a request of an actor, some time later. An answer that begins with "error" fails
@@ -112,6 +116,12 @@ func (e *events) act(ctx context.Context, from *actor, word, argument string) (s
 		answer, err := e.memory()
 		from.print(fmt.Sprintf("# memory of n1, n2, n3: now and peak, MiB: %s: %s", answer, argument))
 		return answer, err
+	case "stop", "kill", "start":
+		return "ok", e.endOrStart(ctx, word, argument)
+	case "relay":
+		return e.openRelay(argument)
+	case "drop", "dropped", "resend":
+		return e.lose(ctx, word, argument)
 	}
 	return "", fmt.Errorf("unknown request %q", word)
 }
@@ -209,6 +219,11 @@ func (e *events) disturb(ctx context.Context, turn int) error {
 	if err != nil {
 		return err
 	}
+	return e.awaitUpToDate(ctx)
+}
+
+// awaitUpToDate waits until every agent sees every replica UpToDate.
+func (e *events) awaitUpToDate(ctx context.Context) error {
 	for _, watcher := range e.lab.Nodes {
 		for _, n := range e.lab.Nodes {
 			if err := watcher.AwaitUpToDate(ctx, e.volume, n.Name); err != nil {

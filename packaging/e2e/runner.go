@@ -80,7 +80,7 @@ func (r *runner) run(ctx context.Context, s *scenario) (int, error) {
 	}
 	if r.update && err == nil {
 		text := strings.Join(passed, "\n") + "\n"
-		return len(passed), os.WriteFile(filepath.Join(s.Dir, expectFile), []byte(text), 0o644)
+		return len(passed), os.WriteFile(s.expectPath, []byte(text), 0o644)
 	}
 	if err == nil || len(failed) > 0 {
 		err = errors.Join(err, s.compare(passed))
@@ -115,14 +115,14 @@ func (r *runner) play(ctx context.Context, s *scenario, kit string, actors []*ac
 	}
 	ended.Wait()
 	e.close()
-	err := errors.Join(errs...)
+	err := errors.Join(append(errs, e.closeRelay())...)
 	if cause := context.Cause(ctx); cause != nil {
 		err = errors.Join(cause, err)
 	}
 	return err
 }
 
-// prepare fills a folder with what the scenario's actors need; each guest gets a copy.
+// prepare fills a folder with what the scenario's actors need; each gets a copy.
 func (r *runner) prepare(ctx context.Context, s *scenario, kit string) error {
 	if err := os.MkdirAll(filepath.Join(kit, answersDir), 0o755); err != nil {
 		return err

@@ -17,7 +17,8 @@ import (
 const (
 	settingsFile = "scenario.toml"
 	scriptFile   = "guest.sh"
-	expectFile   = "expect" // names of the checks that pass, one a line, in their order
+	expectFile   = "expect"       // names of the checks that pass, one a line, in their order
+	quickFile    = "expect.quick" // the same with -quick, where fewer checks are made then
 )
 
 // Who plays a scenario: values of where and guests.
@@ -42,9 +43,10 @@ type scenario struct {
 	Modules  []string `toml:"modules"`  // kernel modules beside nfsv3
 	Programs []string `toml:"programs"` // programs of the host that the script uses and Debian's base lacks
 
-	limit  time.Duration
-	expect []string
-	goCode bool // the folder holds a Go program: it is built and lies beside the script under Name
+	limit      time.Duration
+	expect     []string
+	expectPath string // the file that expect is from
+	goCode     bool   // the folder holds a Go program: it is built and lies beside the script under Name
 }
 
 // loadScenarios returns the scenarios named, or all, in the order of their names.
@@ -59,7 +61,7 @@ func loadScenarios(folder string, names []string, quick bool) ([]*scenario, erro
 		if len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		s, err := loadScenario(filepath.Dir(path))
+		s, err := loadScenario(filepath.Dir(path), quick)
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", name, err)
 		}
@@ -78,7 +80,7 @@ func loadScenarios(folder string, names []string, quick bool) ([]*scenario, erro
 	return all, nil
 }
 
-func loadScenario(dir string) (*scenario, error) {
+func loadScenario(dir string, quick bool) (*scenario, error) {
 	s := &scenario{Name: filepath.Base(dir), Dir: dir, Memory: "512M", Where: onGuest, Guests: guestOne}
 	b, err := os.ReadFile(filepath.Join(dir, settingsFile))
 	if err != nil {
@@ -90,7 +92,11 @@ func loadScenario(dir string) (*scenario, error) {
 	if s.limit, err = time.ParseDuration(s.Limit); err != nil {
 		return nil, fmt.Errorf("%s: limit: %w", settingsFile, err)
 	}
-	b, err = os.ReadFile(filepath.Join(dir, expectFile))
+	s.expectPath = filepath.Join(dir, expectFile)
+	if path := filepath.Join(dir, quickFile); quick && exists(path) {
+		s.expectPath = path
+	}
+	b, err = os.ReadFile(s.expectPath)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -118,10 +124,15 @@ func (s *scenario) validate() error {
 	return nil
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // compare returns what is wrong with the checks that passed, nil when they are the ones expected.
 func (s *scenario) compare(passed []string) error {
 	if len(s.expect) == 0 {
-		return fmt.Errorf("file %s is missing or empty; passed are %d checks", expectFile, len(passed))
+		return fmt.Errorf("file %s is missing or empty; passed are %d checks", s.expectPath, len(passed))
 	}
 	if slices.Equal(passed, s.expect) {
 		return nil
@@ -138,7 +149,7 @@ func (s *scenario) compare(passed []string) error {
 		}
 	}
 	if errs == nil {
-		return fmt.Errorf("the checks passed in another order, or another number of times, than file %s has them", expectFile)
+		return fmt.Errorf("the checks passed in another order, or another number of times, than file %s has them", s.expectPath)
 	}
 	return errors.Join(errs...)
 }

@@ -39,6 +39,12 @@ mount_volume() {
         "$1:/$VOLUME" "$2"
 }
 
+# kernel_errors: what the kernel's log has to say of NFS, beside "not responding, still trying", and of itself.
+kernel_errors() {
+    dmesg | grep -i -E 'nfs|sunrpc|rpc|WARNING:|BUG:|blocked for more than|I/O error' |
+        grep -v -E 'not responding|OK$|egistered|nstalling'
+}
+
 # ask WORD...: has the runner do something to the nodes, or meets the other guests (events.go), and
 # prints the answer.
 ask() {

@@ -115,13 +115,14 @@ func (in *inode) revoked(c *Cred, mode uint32, modeGiven bool) uint32 {
 }
 
 // loseSetID drops the set-id bits of a file whose content changes by another hand than root's
-// (fs/inode.c, file_remove_privs).
+// (fs/inode.c, file_remove_privs; fs/attr.c, setattr_should_drop_sgid). Set-group-id without group
+// execute stays for the group's members.
 func (in *inode) loseSetID(c *Cred) {
 	if c.root() {
 		return
 	}
 	in.mode &^= modeSetUID
-	if in.mode&modeGrpExec != 0 {
+	if in.mode&modeGrpExec != 0 || !c.member(in.gid) {
 		in.mode &^= modeSetGID
 	}
 }

@@ -320,6 +320,14 @@ func TestSetID(t *testing.T) {
 		{"write by another", func(w *world) Op { return on(w.suid, Write).data(0, []byte("x")).as(bob) }, 0o777},
 		{"write by the owner", func(w *world) Op { return on(w.suid, Write).data(0, []byte("x")).as(alice) }, 0o777},
 		{"write by root", func(w *world) Op { return on(w.suid, Write).data(0, []byte("x")) }, 0o6777},
+		{"write by another, without group execute", func(w *world) Op {
+			w.must(on(w.suid, SetAttr).set(mode(0o2666)))
+			return on(w.suid, Write).data(0, []byte("x")).as(bob)
+		}, 0o666},
+		{"write by a member, without group execute", func(w *world) Op {
+			w.must(on(w.suid, SetAttr).set(mode(0o2666)))
+			return on(w.suid, Write).data(0, []byte("x")).as(alice)
+		}, 0o2666},
 		{"write of nothing", func(w *world) Op { return on(w.suid, Write).as(bob) }, 0o6777},
 		{"truncate by another", func(w *world) Op { return on(w.suid, SetAttr).set(SetAttrs{Size: p(uint64(0))}).as(bob) }, 0o777},
 		{"chgrp by the owner", func(w *world) Op { return on(w.suid, SetAttr).set(SetAttrs{GID: p(uint32(50))}).as(alice) }, 0o777},

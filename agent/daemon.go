@@ -101,11 +101,11 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	}
 	d.setState(control.Running)
 	d.systemd.Ready(control.Running)
-	d.log.Info("agent is ready", "version", versionText(), "node", node.Name(), "nfs", d.gateway.Addrs()[0].String())
+	d.log.Info("agent is ready", "event", "agent-ready", "version", versionText(), "node", node.Name(), "nfs", d.gateway.Addrs()[0].String())
 
 	select {
 	case <-ctx.Done():
-		d.log.Info("agent was asked to stop")
+		d.log.Info("agent was asked to stop", "event", "agent-stopping")
 		return nil
 	case <-node.Done():
 		return fmt.Errorf("the node has stopped itself: %w", node.Err())
@@ -202,7 +202,7 @@ func (d *daemon) stopNFS(ctx context.Context) error {
 	d.nfs = ""
 	d.mu.Unlock()
 	if err := d.gateway.Shutdown(ctx); err != nil {
-		d.log.Warn("requests under way were dropped: their clients send them again", "cause", err)
+		d.log.Warn("requests under way were dropped: their clients send them again", "event", "requests-dropped", "cause", err)
 	}
 	return nil
 }
@@ -265,7 +265,7 @@ func (d *daemon) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
 	if err := node.HandOver(ctx); err != nil {
-		d.log.Warn("not everything was handed over", "cause", err)
+		d.log.Warn("not everything was handed over", "event", "hand-over-failed", "cause", err)
 	}
 }
 
@@ -318,7 +318,7 @@ func (d *daemon) endBesides(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		d.log.Warn("a join is under way, or Proxmox's cluster file system does not answer; going on", "dir", d.config.PVE.Dir)
+		d.log.Warn("a join is under way, or Proxmox's cluster file system does not answer; going on", "event", "pve-hangs", "dir", d.config.PVE.Dir)
 	}
 }
 
@@ -347,7 +347,7 @@ func (d *daemon) waitForMembership(ctx context.Context) (*replica.Node, error) {
 	}
 	d.setState(control.Waiting)
 	d.systemd.Ready(control.Waiting)
-	d.log.Info("this node belongs to no cluster yet: waiting for trinas init or trinas join")
+	d.log.Info("this node belongs to no cluster yet: waiting for trinas init or trinas join", "event", "agent-waiting")
 	select {
 	case node := <-d.member:
 		return node, nil

@@ -72,7 +72,7 @@ func Listen(b Backend, opt Options) (*Server, error) {
 		s.addrs = append(s.addrs, l.Addr())
 		s.serving.Go(func() {
 			if err := s.rpc.Serve(l); !errors.Is(err, rpc.ErrServerClosed) {
-				s.log.Error("the NFS server stopped listening; restart the agent", "address", l.Addr().String(), "error", err)
+				s.log.Error("the NFS server stopped listening; restart the agent", "event", "nfs-ended", "address", l.Addr().String(), "error", err)
 				s.failed <- fmt.Errorf("nfs gateway: %w", err)
 			}
 		})

@@ -249,7 +249,7 @@ func (g *group) noteView(rd *raft.Ready) {
 	}
 	old.end()
 	if v.leader != 0 && v.leader != old.leader {
-		g.log.Info("primary changed", "event", "primary", "primary", v.leader, "term", v.term, "self", g.self)
+		g.log.Info("primary changed", "event", "primary", "primary", g.owner.nameOf(v.leader), "term", v.term)
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *Systemd) Stopping(status string) { s.send(daemon.SdNotifyStopping + "\n
 
 func (s *Systemd) send(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		s.log.Warn("systemd was not told: check NOTIFY_SOCKET", "cause", err)
+		s.log.Warn("systemd was not told: check NOTIFY_SOCKET", "event", "systemd-deaf", "cause", err)
 	}
 }
 

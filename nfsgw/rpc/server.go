@@ -148,7 +148,7 @@ func (s *Server) Serve(l net.Listener) error {
 		// the processor that would help it pass.
 		if pause == 0 {
 			s.opt.Log.Warn("cannot accept a connection, trying again; if this repeats, raise the limit of open files",
-				"address", l.Addr().String(), "error", err)
+				"event", "nfs-accept-failed", "address", l.Addr().String(), "error", err)
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		select {
@@ -168,7 +168,7 @@ func (s *Server) admit(nc net.Conn) {
 	if full || s.closing.Load() {
 		s.mu.Unlock()
 		if full {
-			s.opt.Log.Warn("connection closed: too many connections", "client", remote.String(), "limit", s.opt.MaxConns)
+			s.opt.Log.Warn("connection closed: too many connections", "event", "nfs-crowded", "client", remote.String(), "limit", s.opt.MaxConns)
 		}
 		_ = nc.Close()
 		return

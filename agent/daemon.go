@@ -27,13 +27,15 @@ const (
 	handOverTimeout = 3 * time.Second
 	requestTimeout  = 5 * time.Second
 	besidesTimeout  = time.Second
+	abandonTimeout  = time.Second // when the log hangs
 )
 
 // daemon is one run of the agent. Run starts its parts in the order of the fields; Close stops
 // them in reverse.
 type daemon struct {
 	config  config.Config
-	pprof   string // address, "": none
+	pprof   string  // address, "": none
+	files   disk.FS // the data directory
 	log     *slog.Logger
 	systemd *notify.Systemd
 	started time.Time
@@ -42,7 +44,9 @@ type daemon struct {
 	profiles *profiles
 	listener net.Listener // for NFS; the gateway's once it serves
 	control  *control.Server
+	pulse    *pulse
 	gateway  *nfsgw.Server
+	hung     bool // the log hangs: nothing can be waited for
 
 	// member has the node once the data directory has an identity, from the start or by Init or
 	// Join.
@@ -63,7 +67,7 @@ type daemon struct {
 
 func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
 	return &daemon{
-		config: cfg, pprof: pprof, log: log, systemd: notify.New(log), started: time.Now(),
+		config: cfg, pprof: pprof, files: disk.OS(cfg.DataDir), log: log, systemd: notify.New(log), started: time.Now(),
 		member: make(chan *replica.Node, 1), state: "starting",
 	}
 }
@@ -101,6 +105,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	}
 	d.setState(control.Running)
 	d.systemd.Ready(control.Running)
+	d.startPulse()
 	d.log.Info("agent is ready", "event", "agent-ready", "version", versionText(), "node", node.Name(), "nfs", d.gateway.Addrs()[0].String())
 
 	select {
@@ -111,12 +116,20 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("the node has stopped itself: %w", node.Err())
 	case err := <-d.gateway.Failed():
 		return err
+	case err := <-d.pulse.stuck:
+		d.log.Error("log hangs", "event", "log-stuck", "path", d.files.Path("."))
+		d.hung = true
+		return err
 	}
 }
 
 // Close hands primaries over, finishes requests under way and stops every part, in stopTimeout at
-// most. It may be called twice.
+// most; when the log hangs, it abandons them. It may be called twice.
 func (d *daemon) Close() error {
+	if d.hung {
+		d.abandon()
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	d.setState(control.Stopping)
@@ -132,7 +145,47 @@ func (d *daemon) Close() error {
 		d.closeListener(),
 		d.stopProfiles(),
 		d.unlockDataDir(),
+		d.stopPulse(),
 	)
+}
+
+// abandon leaves everything to the other nodes, in twice abandonTimeout at most: they lead, clients
+// and nodes lose their connections, and the process is to end. Nothing that touches the disk is
+// waited for; the lock on the data directory stays until the process is gone, which the kernel may
+// hold until the disk answers.
+func (d *daemon) abandon() {
+	d.setState(control.Stopping)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		d.systemd.Stopping("the log hangs: the other nodes go on")
+		ctx, cancel := context.WithTimeout(context.Background(), abandonTimeout)
+		defer cancel()
+		d.handOver(ctx)
+		at, done := context.WithCancel(ctx)
+		done() // requests under way can only wait
+		_ = d.gateway.Shutdown(at)
+		d.currentNode().Abandon()
+	}()
+	select {
+	case <-gone:
+	case <-time.After(2 * abandonTimeout):
+	}
+}
+
+// startPulse begins to watch, once.
+func (d *daemon) startPulse() {
+	if d.pulse == nil {
+		d.pulse = startPulse(d.systemd, d.currentNode, time.Duration(d.config.Log.StuckAfter))
+	}
+}
+
+func (d *daemon) stopPulse() error {
+	if d.pulse != nil {
+		d.pulse.stop()
+		d.pulse = nil
+	}
+	return nil
 }
 
 func (d *daemon) lockDataDir() error {
@@ -226,7 +279,7 @@ func (d *daemon) replicaOptions() replica.Options {
 	}
 	return replica.Options{
 		Name:               name,
-		Disk:               disk.OS(c.DataDir),
+		Disk:               d.files,
 		Listen:             c.Peer.Listen,
 		LogBytes:           int64(c.Log.Limit),
 		SegmentBytes:       int64(c.Log.Segment),
@@ -347,6 +400,7 @@ func (d *daemon) waitForMembership(ctx context.Context) (*replica.Node, error) {
 	}
 	d.setState(control.Waiting)
 	d.systemd.Ready(control.Waiting)
+	d.startPulse()
 	d.log.Info("this node belongs to no cluster yet: waiting for trinas init or trinas join", "event", "agent-waiting")
 	select {
 	case node := <-d.member:

@@ -89,6 +89,7 @@ type group struct {
 	held       map[uint64]*raftpb.Message // votes that wait for the end of a promise
 
 	view         atomic.Pointer[view]
+	ticks        atomic.Uint64 // handled (Vital)
 	table        proposals
 	applied      waterline
 	queue        applyQueue

@@ -47,6 +47,7 @@ func (g *group) step(e *event) {
 func (g *group) outside() bool { return len(g.raft.Status().Config.Voters.IDs()) == 0 }
 
 func (g *group) tick() {
+	g.ticks.Add(1)
 	now := g.opt.Clock()
 	leads := g.leads()
 	if leads || !g.lease.promised(now) {

@@ -96,6 +96,15 @@ func Events() []Event {
 				"again by itself and replays its log.",
 		},
 		{
+			Name: "log-stuck", ID: "22392448443a408ca953d1a16ada303f", Level: slog.LevelError,
+			Text: "The disk of the write-ahead log does not answer",
+			Meaning: "A write to the log has taken longer than log.stuck_after. The agent hands over " +
+				"what it is the primary of and ends, so that the other nodes go on. The kernel may " +
+				"hold the process until the disk answers; it then starts again by itself.",
+			Next: "Look at the kernel's messages for the disk and at what shares it (backups, " +
+				"snapshots, a full pool).",
+		},
+		{
 			Name: "log-no-room", ID: "fea1758f2e2844aca67841fa5196f3e0", Level: slog.LevelWarn,
 			Text: "No room for the next segment of the write-ahead log",
 			Meaning: "The agent goes on with the segments it has. When they are full its log fails, and " +

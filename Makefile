@@ -68,11 +68,13 @@ deb: ## the Debian package, checked by lintian, in build/deb (ARCH=arm64 for the
 
 apt-repo: deb ## a signed apt repository of that package in build/apt, with a key made for the test
 	packaging/deps.sh $(APT_PACKAGES)
-	packaging/aptrepo.sh build/apt build/deb/trinas_$$(dpkg-parsechangelog -S Version)_$(ARCH).deb
+	packaging/aptrepo.sh build/apt build/deb/trinas_$(VERSION)_$(ARCH).deb
 
-boot: build/boot ## apt install, set-up, upgrade, removal on three booted Debian systems (as root; BOOT_FLAGS=-v)
+VERSION = $(shell dpkg-parsechangelog -S Version)
+boot: build/boot deb ## apt install, set-up, upgrade, removal on three booted Debian systems (as root)
 	packaging/deps.sh $(BOOT_PACKAGES)
-	build/boot $(BOOT_FLAGS)
+	packaging/deb.sh $(ARCH) $(VERSION)+boot1
+	build/boot -older build/deb/trinas_$(VERSION)_$(ARCH).deb -newer build/deb/trinas_$(VERSION)+boot1_$(ARCH).deb $(BOOT_FLAGS)
 
 copyright: ## debian/copyright, when other modules are linked than before
 	$(GO) run ./packaging/copyright >build/copyright

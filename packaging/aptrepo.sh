@@ -20,9 +20,11 @@ if [ -z "$(gpg --batch --list-secret-keys 2>/dev/null)" ]; then
         --quick-generate-key 'trinas test repository <maintainers@trinas.invalid>' ed25519 sign never
 fi
 
-rm -rf "$out"
-mkdir -p "$out/pool"
+# The folder itself stays: a machine may have it mounted.
+mkdir -p "$out"
 out=$(cd "$out" && pwd)
+rm -rf "$out"/*
+mkdir "$out/pool"
 cp "$@" "$out/pool"
 cd "$out"
 for arch in amd64 arm64; do

@@ -46,7 +46,7 @@ type daemon struct {
 	control  *control.Server
 	pulse    *pulse
 	gateway  *nfsgw.Server
-	hung     bool // the log hangs: nothing can be waited for
+	hung     bool // the disk does not answer: nothing that needs it can be waited for
 
 	// member has the node once the data directory has an identity, from the start or by Init or
 	// Join.
@@ -201,8 +201,8 @@ func (d *daemon) lockDataDir() error {
 }
 
 func (d *daemon) unlockDataDir() error {
-	if d.lock == nil {
-		return nil
+	if d.lock == nil || d.hung {
+		return nil // the lock goes with the last thread that could write
 	}
 	return d.lock.Release()
 }
@@ -232,7 +232,7 @@ func (d *daemon) serveNFS(node *replica.Node) error {
 		Portmap:   d.config.NFS.Portmap,
 		RPC:       rpc.Options{MaxConns: d.config.NFS.MaxConnections, PrivilegedPorts: d.config.NFS.PrivilegedPorts},
 		NoVolume:  replica.ErrNoVolume,
-		Log:       d.log,
+		Log:       d.log.With("node", node.Name()),
 	})
 	if err != nil {
 		return err
@@ -322,7 +322,7 @@ func (d *daemon) handOver(ctx context.Context) {
 	}
 }
 
-// stopNode stops the node.
+// stopNode stops the node. One that the disk holds up is left to the process's end.
 func (d *daemon) stopNode(ctx context.Context) error {
 	// A node that Init or Join is making right now must not be left behind.
 	d.entering.Lock()
@@ -331,8 +331,19 @@ func (d *daemon) stopNode(ctx context.Context) error {
 	if node == nil {
 		return nil
 	}
-	node.Close()
-	return nil
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		node.Close()
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		d.hung = true
+		return fmt.Errorf("the node did not stop within %s: the disk under the data directory hangs; "+
+			"what was acknowledged is safe, the log is replayed at the next start", stopTimeout)
+	}
 }
 
 // awaitInvitation lets a node without a cluster join by an invitation in Proxmox's cluster file

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"trinas/agent/config"
 	"trinas/agent/control"
+	"trinas/agent/datadir"
 	"trinas/replica"
 	"trinas/replica/disk"
 )
@@ -91,6 +93,18 @@ func TestDaemon_LogHangs(t *testing.T) {
 	case <-time.After(15 * time.Second):
 		t.Fatal("the agent goes on")
 	}
+	if lock, err := datadir.Exclusive(c.DataDir); !errors.Is(err, datadir.ErrInUse) {
+		t.Errorf("another agent could have the data directory: %v, %v", lock, err)
+	}
+
+	// A stop meanwhile does not wait for the disk for ever, and keeps the lock as well.
+	d.hung = false
+	ctx, cancelStop := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancelStop()
+	if err := d.stopNode(ctx); err == nil || !strings.Contains(err.Error(), "did not stop") || !d.hung {
+		t.Errorf("stop of a node that hangs: %v", err)
+	}
+
 	// Let go of what hangs, and close what the process's end would have.
 	frozen.Store(false)
 	close(forever)

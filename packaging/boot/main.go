@@ -74,7 +74,7 @@ func run(ctx context.Context, dir, older, newer string, keep bool) error {
 	report("four Debian systems are up", time.Since(began), 0)
 	t := &trial{repo: repo, nodes: machines.List[:3], spare: machines.List[3]}
 	err = t.run(ctx)
-	if err != nil {
+	if err != nil || keep {
 		t.saveJournals(machines)
 	}
 	err = errors.Join(err, machines.Close())

@@ -291,7 +291,7 @@ func (t *trial) data(ctx context.Context) error {
 	return nil
 }
 
-// saveJournals keeps what the machines' journals have of trinas, for a failed run.
+// saveJournals keeps what the machines' journals have of trinas.
 func (t *trial) saveJournals(machines *lab.Machines) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

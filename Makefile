@@ -12,9 +12,11 @@ DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
 BENCH_PACKAGES = iproute2 qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind
 E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpcbind fio sqlite3 git python3 e2fsprogs qemu-utils stress-ng dbench bonnie++
 DEB_PACKAGES   = dpkg-dev debhelper fakeroot lintian man-db systemd
+APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf
+BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-container mmdebstrap e2fsprogs mount
 
 .DEFAULT_GOAL = help
-.PHONY: help build test lint race sim demo bench e2e deb copyright deps tidy clean FORCE
+.PHONY: help build test lint race sim demo bench e2e deb apt-repo boot copyright deps tidy clean FORCE
 
 help:
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +27,7 @@ build: build/trinas ## the one binary: build/trinas
 build/trinas: FORCE
 	$(GO) build -o $@ ./agent
 
-build/demo build/bench build/e2e: build/%: FORCE
+build/demo build/bench build/e2e build/boot: build/%: FORCE
 	$(GO) build -o $@ ./packaging/$*
 
 test: lint ## gofmt, vet, staticcheck, all tests; as root also the quick scenarios of e2e
@@ -64,12 +66,22 @@ deb: ## the Debian package, checked by lintian, in build/deb (ARCH=arm64 for the
 	packaging/deps.sh $(DEB_PACKAGES)
 	packaging/deb.sh $(ARCH)
 
+apt-repo: deb ## a signed apt repository of that package in build/apt, with a key made for the test
+	packaging/deps.sh $(APT_PACKAGES)
+	packaging/aptrepo.sh build/apt build/deb/trinas_$(VERSION)_$(ARCH).deb
+
+VERSION = $(shell dpkg-parsechangelog -S Version)
+boot: build/boot deb ## apt install, set-up, upgrade, removal on three booted Debian systems (as root)
+	packaging/deps.sh $(BOOT_PACKAGES)
+	packaging/deb.sh $(ARCH) $(VERSION)+boot1
+	build/boot -older build/deb/trinas_$(VERSION)_$(ARCH).deb -newer build/deb/trinas_$(VERSION)+boot1_$(ARCH).deb $(BOOT_FLAGS)
+
 copyright: ## debian/copyright, when other modules are linked than before
 	$(GO) run ./packaging/copyright >build/copyright
 	mv build/copyright debian/copyright
 
 deps: ## install the Debian packages that the targets above need
-	packaging/deps.sh $(sort $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(DEB_PACKAGES))
+	packaging/deps.sh $(sort $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(BOOT_PACKAGES))
 
 tidy: ## go.mod, go.sum and the form of all Go files
 	$(GO) mod tidy

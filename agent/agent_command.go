@@ -2,14 +2,13 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"trinas/agent/config"
+	"trinas/agent/journal"
 )
 
 // agentFlags are the keys of the configuration that a flag overrides.
@@ -38,13 +37,18 @@ func (c *cli) agentCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := newLog(c.errOut, cfg.Level())
+			log := slog.New(journal.New(c.errOut, cfg.Level()))
 			if err := becomeIOFlusher(); err != nil {
 				log.Warn("a guest that swaps to a volume of its own node could stall: "+
-					"run the agent with CAP_SYS_RESOURCE", "cause", err)
+					"run the agent with CAP_SYS_RESOURCE", "event", "no-io-flusher", "cause", err)
 			}
 			debug.SetMemoryLimit(int64(cfg.Memory.Limit))
-			return newDaemon(cfg, f.pprof, log).Run(cmd.Context())
+			err = newDaemon(cfg, f.pprof, log).Run(cmd.Context())
+			if err != nil && journal.Connected() {
+				log.Error(err.Error(), "event", "agent-failed")
+				return exitStatus(1) // told
+			}
+			return err
 		},
 	}
 	flags := cmd.Flags()
@@ -97,19 +101,4 @@ func (f *agentFlags) load(cmd *cobra.Command) (config.Config, error) {
 		return cfg, fmt.Errorf("configuration: %w", err)
 	}
 	return cfg, nil
-}
-
-// newLog logs to w. Under systemd the journal notes the time itself (systemd.exec(5),
-// JOURNAL_STREAM).
-func newLog(w io.Writer, level slog.Level) *slog.Logger {
-	opt := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		opt.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return slog.New(slog.NewTextHandler(w, opt))
 }

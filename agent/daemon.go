@@ -29,13 +29,15 @@ const (
 	handOverTimeout = 3 * time.Second
 	requestTimeout  = 5 * time.Second
 	besidesTimeout  = time.Second
+	abandonTimeout  = time.Second // when the log hangs
 )
 
 // daemon is one run of the agent. Run starts its parts in the order of the fields; Close stops
 // them in reverse.
 type daemon struct {
 	config  config.Config
-	pprof   string // address, "": none
+	pprof   string  // address, "": none
+	files   disk.FS // the data directory
 	log     *slog.Logger
 	systemd *notify.Systemd
 	started time.Time
@@ -45,7 +47,9 @@ type daemon struct {
 	nfs      []net.Listener // the node's own; the gateway's once it serves
 	further  []string       // addresses for other hosts, which the gateway opens
 	control  *control.Server
+	pulse    *pulse
 	gateway  *nfsgw.Server
+	hung     bool // the disk does not answer: nothing that needs it can be waited for
 
 	// member has the node once the data directory has an identity, from the start or by Init or
 	// Join.
@@ -66,7 +70,7 @@ type daemon struct {
 
 func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
 	return &daemon{
-		config: cfg, pprof: pprof, log: log, systemd: notify.New(log), started: time.Now(),
+		config: cfg, pprof: pprof, files: disk.OS(cfg.DataDir), log: log, systemd: notify.New(log), started: time.Now(),
 		member: make(chan *replica.Node, 1), state: "starting",
 	}
 }
@@ -104,22 +108,31 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	}
 	d.setState(control.Running)
 	d.systemd.Ready(control.Running)
-	d.log.Info("agent is ready", "version", versionText(), "node", node.Name(), "nfs", addressesText(d.gateway.Addrs()))
+	d.startPulse()
+	d.log.Info("agent is ready", "event", "agent-ready", "version", versionText(), "node", node.Name(), "nfs", addressesText(d.gateway.Addrs()))
 
 	select {
 	case <-ctx.Done():
-		d.log.Info("agent was asked to stop")
+		d.log.Info("agent was asked to stop", "event", "agent-stopping")
 		return nil
 	case <-node.Done():
 		return fmt.Errorf("the node has stopped itself: %w", node.Err())
 	case err := <-d.gateway.Failed():
 		return err
+	case err := <-d.pulse.stuck:
+		d.log.Error("log hangs", "event", "log-stuck", "path", d.files.Path("."))
+		d.hung = true
+		return err
 	}
 }
 
 // Close hands primaries over, finishes requests under way and stops every part, in stopTimeout at
-// most. It may be called twice.
+// most; when the log hangs, it abandons them. It may be called twice.
 func (d *daemon) Close() error {
+	if d.hung {
+		d.abandon()
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	d.setState(control.Stopping)
@@ -135,7 +148,47 @@ func (d *daemon) Close() error {
 		d.closeListeners(),
 		d.stopProfiles(),
 		d.unlockDataDir(),
+		d.stopPulse(),
 	)
+}
+
+// abandon leaves everything to the other nodes, in twice abandonTimeout at most: they lead, clients
+// and nodes lose their connections, and the process is to end. Nothing that touches the disk is
+// waited for; the lock on the data directory stays until the process is gone, which the kernel may
+// hold until the disk answers.
+func (d *daemon) abandon() {
+	d.setState(control.Stopping)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		d.systemd.Stopping("the log hangs: the other nodes go on")
+		ctx, cancel := context.WithTimeout(context.Background(), abandonTimeout)
+		defer cancel()
+		d.handOver(ctx)
+		at, done := context.WithCancel(ctx)
+		done() // requests under way can only wait
+		_ = d.gateway.Shutdown(at)
+		d.currentNode().Abandon()
+	}()
+	select {
+	case <-gone:
+	case <-time.After(2 * abandonTimeout):
+	}
+}
+
+// startPulse begins to watch, once.
+func (d *daemon) startPulse() {
+	if d.pulse == nil {
+		d.pulse = startPulse(d.systemd, d.currentNode, time.Duration(d.config.Log.StuckAfter))
+	}
+}
+
+func (d *daemon) stopPulse() error {
+	if d.pulse != nil {
+		d.pulse.stop()
+		d.pulse = nil
+	}
+	return nil
 }
 
 func (d *daemon) lockDataDir() error {
@@ -151,8 +204,8 @@ func (d *daemon) lockDataDir() error {
 }
 
 func (d *daemon) unlockDataDir() error {
-	if d.lock == nil {
-		return nil
+	if d.lock == nil || d.hung {
+		return nil // the lock goes with the last thread that could write
 	}
 	return d.lock.Release()
 }
@@ -196,7 +249,7 @@ func (d *daemon) serveNFS(node *replica.Node) error {
 		Portmap:   d.config.NFS.Portmap,
 		RPC:       rpc.Options{MaxConns: d.config.NFS.MaxConnections, PrivilegedPorts: d.config.NFS.PrivilegedPorts},
 		NoVolume:  replica.ErrNoVolume,
-		Log:       d.log,
+		Log:       d.log.With("node", node.Name()),
 	})
 	if err != nil {
 		return err
@@ -221,7 +274,7 @@ func (d *daemon) stopNFS(ctx context.Context) error {
 	defer cancel()
 	d.setServing(nil)
 	if err := d.gateway.Shutdown(ctx); err != nil {
-		d.log.Warn("requests under way were dropped: their clients send them again", "cause", err)
+		d.log.Warn("requests under way were dropped: their clients send them again", "event", "requests-dropped", "cause", err)
 	}
 	return nil
 }
@@ -254,7 +307,7 @@ func (d *daemon) replicaOptions() replica.Options {
 	}
 	return replica.Options{
 		Name:               name,
-		Disk:               disk.OS(c.DataDir),
+		Disk:               d.files,
 		Listen:             c.Peer.Listen,
 		LogBytes:           int64(c.Log.Limit),
 		SegmentBytes:       int64(c.Log.Segment),
@@ -293,11 +346,11 @@ func (d *daemon) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
 	if err := node.HandOver(ctx); err != nil {
-		d.log.Warn("not everything was handed over", "cause", err)
+		d.log.Warn("not everything was handed over", "event", "hand-over-failed", "cause", err)
 	}
 }
 
-// stopNode stops the node.
+// stopNode stops the node. One that the disk holds up is left to the process's end.
 func (d *daemon) stopNode(ctx context.Context) error {
 	// A node that Init or Join is making right now must not be left behind.
 	d.entering.Lock()
@@ -306,8 +359,19 @@ func (d *daemon) stopNode(ctx context.Context) error {
 	if node == nil {
 		return nil
 	}
-	node.Close()
-	return nil
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		node.Close()
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		d.hung = true
+		return fmt.Errorf("the node did not stop within %s: the disk under the data directory hangs; "+
+			"what was acknowledged is safe, the log is replayed at the next start", stopTimeout)
+	}
 }
 
 // awaitInvitation lets a node without a cluster join by an invitation in Proxmox's cluster file
@@ -346,7 +410,7 @@ func (d *daemon) endBesides(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		d.log.Warn("a join is under way, or Proxmox's cluster file system does not answer; going on", "dir", d.config.PVE.Dir)
+		d.log.Warn("a join is under way, or Proxmox's cluster file system does not answer; going on", "event", "pve-hangs", "dir", d.config.PVE.Dir)
 	}
 }
 
@@ -375,7 +439,8 @@ func (d *daemon) waitForMembership(ctx context.Context) (*replica.Node, error) {
 	}
 	d.setState(control.Waiting)
 	d.systemd.Ready(control.Waiting)
-	d.log.Info("this node belongs to no cluster yet: waiting for trinas init or trinas join")
+	d.startPulse()
+	d.log.Info("this node belongs to no cluster yet: waiting for trinas init or trinas join", "event", "agent-waiting")
 	select {
 	case node := <-d.member:
 		return node, nil

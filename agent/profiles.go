@@ -39,7 +39,7 @@ func (d *daemon) serveProfiles() error {
 	go func() {
 		defer close(p.ended)
 		if err := p.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			d.log.Warn("profiles ended", "cause", err)
+			d.log.Warn("profiles ended", "event", "profiles-ended", "cause", err)
 		}
 	}()
 	d.profiles = p

@@ -69,7 +69,7 @@ func (i *inviter) complain(ctx context.Context, err error) {
 		text = err.Error()
 	}
 	if text != "" && text != i.said {
-		i.log.Warn("nodes of Proxmox cannot join by themselves; trinas token and trinas join work", "cause", err)
+		i.log.Warn("nodes of Proxmox cannot join by themselves; trinas token and trinas join work", "event", "pve-invite-failed", "cause", err)
 	}
 	i.said = text
 }
@@ -205,7 +205,7 @@ func (v *invitee) accept(ctx context.Context, now time.Time) bool {
 	for _, address := range inv.Addresses {
 		last = v.join(ctx, address, inv.Token)
 		if last == nil {
-			v.log.Info("this node has joined by the invitation in Proxmox's cluster file system", "cluster", inv.ClusterName)
+			v.log.Info("this node has joined by the invitation in Proxmox's cluster file system", "event", "pve-joined", "cluster", inv.ClusterName)
 			return true
 		}
 		if e := (*control.Error)(nil); errors.As(last, &e) {
@@ -221,5 +221,5 @@ func (v *invitee) complain(ctx context.Context, err error) {
 		return
 	}
 	v.said = err.Error()
-	v.log.Warn("this node cannot join by its invitation in Proxmox's cluster file system; trying on", "cause", err)
+	v.log.Warn("this node cannot join by its invitation in Proxmox's cluster file system; trying on", "event", "pve-join-failed", "cause", err)
 }

@@ -43,7 +43,7 @@ func (c *cli) rescueCommand() *cobra.Command {
 
 // open opens the data directory and warns of everything that is not shown.
 func (f *rescueFlags) open(dir string) (*rescue.Store, error) {
-	f.opt.Log = newLog(f.errOut, slog.LevelWarn)
+	f.opt.Log = slog.New(slog.NewTextHandler(f.errOut, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s, err := rescue.Open(dir, f.opt)
 	if err != nil {
 		return nil, err

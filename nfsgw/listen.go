@@ -43,7 +43,7 @@ func (s *Server) serve(l net.Listener) {
 	s.mu.Unlock()
 	s.serving.Go(func() {
 		if err := s.rpc.Serve(l); !errors.Is(err, rpc.ErrServerClosed) {
-			s.log.Error("the NFS server stopped listening; restart the agent", "address", l.Addr().String(), "error", err)
+			s.log.Error("the NFS server stopped listening; restart the agent", "event", "nfs-ended", "address", l.Addr().String(), "error", err)
 			s.failed <- fmt.Errorf("nfs gateway: %w", err)
 		}
 		_ = l.Close() // it is still open when the server closed before it could serve
@@ -58,20 +58,21 @@ const furtherRetry = 500 * time.Millisecond
 // once (rpc.ListenFree); somebody else's port cannot.
 func (s *Server) open(addr string) {
 	if !assigned(addr) {
-		s.log.Warn("no interface of this host has this address yet: other hosts reach the NFS server there as soon as one has", "address", addr)
+		s.log.Warn("no interface of this host has this address yet: other hosts reach the NFS server there as soon as one has",
+			"event", "nfs-address-missing", "address", addr)
 	}
 	for told := false; ; told = true {
 		l, err := rpc.ListenFree("tcp", addr)
 		if err == nil {
 			if told {
-				s.log.Info("the NFS server listens now", "address", addr)
+				s.log.Info("the NFS server listens now", "event", "nfs-listening", "address", addr)
 			}
 			s.serve(l)
 			return
 		}
 		if !told {
 			s.log.Warn("cannot listen for other hosts, trying on: stop the NFS server that is there, or mend nfs.listen; this node's own clients are not concerned",
-				"address", addr, "error", err)
+				"event", "nfs-address-taken", "address", addr, "error", err)
 		}
 		select {
 		case <-time.After(furtherRetry):

@@ -149,7 +149,8 @@ func (n *Node) sendOn(ctx context.Context, primary uint64, vol volume.ID, enc []
 	if err != nil {
 		var remote *transport.RemoteError
 		if errors.As(err, &remote) {
-			n.log.Warn("a node could not carry out an operation", "node", primary, "volume", vol, "err", err)
+			n.log.Warn("a node could not carry out an operation", "event", "operation-refused",
+				"peer", n.nameOf(primary), "volume", n.volumeName(vol), "err", err)
 		}
 		if errors.Is(err, transport.ErrNotConnected) {
 			return 0, errNotSent
@@ -167,7 +168,8 @@ func (n *Node) sendOn(ctx context.Context, primary uint64, vol volume.ID, enc []
 		return binary.LittleEndian.Uint64(answer[1:]), err
 	}
 	if err := res.Decode(answer[answerHeadBytes:]); err != nil {
-		n.log.Error("a node's answer cannot be decoded", "node", primary, "volume", vol, "err", err)
+		n.log.Error("a node's answer cannot be decoded", "event", "answer-garbled",
+			"peer", n.nameOf(primary), "volume", n.volumeName(vol), "err", err)
 		return 0, errNotPrimary
 	}
 	if op.Kind == volume.Read && cap(op.Data) >= len(res.Data) {

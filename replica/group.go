@@ -89,6 +89,7 @@ type group struct {
 	held       map[uint64]*raftpb.Message // votes that wait for the end of a promise
 
 	view         atomic.Pointer[view]
+	ticks        atomic.Uint64 // handled (Vital)
 	table        proposals
 	applied      waterline
 	queue        applyQueue
@@ -109,6 +110,7 @@ type owner interface {
 	freeBytes() uint64 // what this node's disk can still take
 	slowLog() bool     // this node's log is slow: it should not lead
 	inTouch() []uint16 // the nodes whose guests count as alive
+	nameOf(node uint64) string
 }
 
 // event is one piece of work for the baton holder; exactly one field of msg, prop, read, tick
@@ -145,7 +147,9 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 	g.reads.init()
 	g.leastFree.Store(^uint64(0))
 	g.ctx, g.end = context.WithCancel(context.Background())
-	g.vol, _ = sm.(*volume.Volume)
+	if g.vol, _ = sm.(*volume.Volume); g.vol != nil {
+		g.log = opt.Log.With("volume", name)
+	}
 	index, term := sm.Applied()
 	g.applied.set(index)
 	first, err := g.store.FirstIndex()

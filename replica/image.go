@@ -100,12 +100,12 @@ func (n *Node) changeImage(ctx context.Context, kind volume.Kind, volumeName, pa
 	if res.Err != volume.OK {
 		return fail(fmt.Errorf("%w: it is no regular file (errno %d)", ErrNoImage, res.Err))
 	}
-	event, text := "image-active", "image is active on this node"
-	if kind == volume.Deactivate {
-		event, text = "image-inactive", "image is no longer active on this node"
-	}
 	n.fenced.forget(v.ID, op.File)
-	n.log.Info(text, "event", event, "volume", volumeName, "image", path)
+	if kind == volume.Deactivate {
+		n.log.Info("image is no longer active on this node", "event", "image-inactive", "volume", volumeName, "image", path)
+		return nil
+	}
+	n.log.Info("image is active on this node", "event", "image-active", "volume", volumeName, "image", path)
 	return nil
 }
 

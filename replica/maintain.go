@@ -146,7 +146,7 @@ func (n *Node) admitMembers(ctx context.Context) {
 			return
 		}
 		if err := g.raft.ProposeConfChange(change); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
-			g.log.Warn("cannot change the cluster's membership", "node", m.Name, "err", err)
+			g.log.Warn("cannot change the cluster's membership", "event", "membership-refused", "peer", m.Name, "err", err)
 		}
 	}})
 }
@@ -164,10 +164,10 @@ func (n *Node) settle(ctx context.Context, do string, m Member) {
 	}
 	if do == cmdDropNode {
 		n.log.Warn("a node that was admitted has not arrived in time: it has to join again, with a new token",
-			"name", m.Name, "address", m.Address)
+			"event", "node-late", "peer", m.Name, "address", m.Address)
 		return
 	}
-	n.log.Info("node joined", "name", m.Name, "address", m.Address)
+	n.log.Info("node joined", "event", "node-joined", "peer", m.Name, "address", m.Address)
 }
 
 // step is what the leader does next about the cluster's membership.

@@ -164,7 +164,7 @@ func (n *Node) stop() {
 	n.mu.Unlock()
 	for _, g := range groups {
 		if err := g.close(); err != nil {
-			n.log.Error("close a replica", "group", g.name, "err", err)
+			n.log.Error("close a replica", "event", "replica-not-closed", "volume", g.name, "err", err)
 		}
 	}
 	if n.net != nil {
@@ -174,7 +174,7 @@ func (n *Node) stop() {
 	}
 	if n.wal != nil {
 		if err := n.wal.Close(); err != nil {
-			n.log.Error("close the log", "err", err)
+			n.log.Error("close the log", "event", "log-not-closed", "err", err)
 		}
 	}
 }
@@ -348,6 +348,16 @@ func (n *Node) nameOf(id uint64) string {
 	return fmt.Sprintf("node %d", id)
 }
 
+// volumeName is for messages.
+func (n *Node) volumeName(id volume.ID) string {
+	for _, v := range n.cluster.view().Volumes {
+		if v.ID == id {
+			return v.Name
+		}
+	}
+	return fmt.Sprintf("volume %d", id)
+}
+
 // tickLoop is Raft's clock for all groups. What one round sends to one node leaves together.
 func (n *Node) tickLoop() {
 	t := time.NewTicker(n.opt.Heartbeat)
@@ -370,7 +380,7 @@ func (n *Node) tickLoop() {
 func (n *Node) measureSpace() {
 	s, err := n.opt.Disk.Space()
 	if err != nil {
-		n.log.Error("cannot see the free space of the data directory", "path", n.opt.Disk.Path("."), "err", err)
+		n.log.Error("cannot see the free space of the data directory", "event", "space-unknown", "path", n.opt.Disk.Path("."), "err", err)
 	}
 	n.free.Store(s.FreeBytes)
 }

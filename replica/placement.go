@@ -165,7 +165,7 @@ func (n *Node) emptyLeaving(ctx context.Context, s clusterState) {
 			if _, _, err := n.command(ctx, clusterCommand{Do: cmdRemoveNode, Node: &Member{ID: m.ID}}); err != nil {
 				return
 			}
-			n.log.Info("node was removed from the cluster", "event", "node-removed", "name", m.Name)
+			n.log.Info("node was removed from the cluster", "event", "node-removed", "peer", m.Name)
 		}
 	}
 }

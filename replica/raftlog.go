@@ -16,8 +16,8 @@ func (l raftLogger) Info(v ...any)               { l.log.Debug(fmt.Sprint(v...))
 func (l raftLogger) Infof(f string, v ...any)    { l.debugf(f, v...) }
 func (l raftLogger) Warning(v ...any)            { l.log.Debug(fmt.Sprint(v...)) }
 func (l raftLogger) Warningf(f string, v ...any) { l.debugf(f, v...) }
-func (l raftLogger) Error(v ...any)              { l.log.Error(fmt.Sprint(v...)) }
-func (l raftLogger) Errorf(f string, v ...any)   { l.log.Error(fmt.Sprintf(f, v...)) }
+func (l raftLogger) Error(v ...any)              { l.log.Error(fmt.Sprint(v...), "event", "raft-error") }
+func (l raftLogger) Errorf(f string, v ...any)   { l.Error(fmt.Sprintf(f, v...)) }
 func (l raftLogger) Fatal(v ...any)              { panic("raft: " + fmt.Sprint(v...)) }
 func (l raftLogger) Fatalf(f string, v ...any)   { panic("raft: " + fmt.Sprintf(f, v...)) }
 func (l raftLogger) Panic(v ...any)              { panic("raft: " + fmt.Sprint(v...)) }

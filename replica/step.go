@@ -47,6 +47,7 @@ func (g *group) step(e *event) {
 func (g *group) outside() bool { return len(g.raft.Status().Config.Voters.IDs()) == 0 }
 
 func (g *group) tick() {
+	g.ticks.Add(1)
 	now := g.opt.Clock()
 	leads := g.leads()
 	if leads || !g.lease.promised(now) {
@@ -249,7 +250,7 @@ func (g *group) noteView(rd *raft.Ready) {
 	}
 	old.end()
 	if v.leader != 0 && v.leader != old.leader {
-		g.log.Info("primary changed", "event", "primary", "primary", v.leader, "term", v.term, "self", g.self)
+		g.log.Info("primary changed", "event", "primary", "primary", g.owner.nameOf(v.leader), "term", v.term)
 	}
 }
 

@@ -300,7 +300,7 @@ func (n *Node) openVolume(info VolumeInfo) error {
 			return fmt.Errorf("make the replica: %w", err)
 		}
 	}
-	vol, err := volume.Open(fsys, volume.Options{Log: n.log.With("volume", info.Name)})
+	vol, err := volume.Open(fsys, volume.Options{Log: n.log})
 	if err != nil {
 		return fmt.Errorf("open the replica: %w", err)
 	}
@@ -321,7 +321,7 @@ func (n *Node) removeVolume(g *group) {
 	delete(n.groups, g.id)
 	n.mu.Unlock()
 	if err := g.close(); err != nil {
-		n.log.Error("close a deleted volume", "volume", g.name, "err", err)
+		n.log.Error("close a deleted volume", "event", "replica-not-closed", "volume", g.name, "err", err)
 	}
 	if err := n.removeReplica(volume.ID(g.id)); err != nil {
 		n.log.Error("cannot remove the data of a volume that is not kept here any more; they take space until the "+
@@ -360,7 +360,7 @@ func (n *Node) sweep(ctx context.Context) (done bool) {
 	left := map[volume.ID]bool{}
 	names, err := n.opt.Disk.List(volumesDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		n.log.Error("cannot look for what is left of former replicas", "path", n.opt.Disk.Path(volumesDir), "err", err)
+		n.log.Error("cannot look for what is left of former replicas", "event", "replica-not-removed", "path", n.opt.Disk.Path(volumesDir), "err", err)
 		return true
 	}
 	for _, name := range names {
@@ -385,7 +385,7 @@ func (n *Node) sweep(ctx context.Context) (done bool) {
 			continue
 		}
 		if err := n.removeReplica(id); err != nil {
-			n.log.Error("cannot remove what is left of a former replica", "path", n.opt.Disk.Path(VolumeDir(id)), "err", err)
+			n.log.Error("cannot remove what is left of a former replica", "event", "replica-not-removed", "path", n.opt.Disk.Path(VolumeDir(id)), "err", err)
 		}
 	}
 	return true
@@ -402,7 +402,7 @@ func (n *Node) dropFailed(g *group) {
 	n.broken[volume.ID(g.id)] = *g.failure.Load()
 	n.mu.Unlock()
 	if err := g.close(); err != nil {
-		n.log.Warn("close a failed replica", "group", g.name, "err", err)
+		n.log.Error("close a failed replica", "event", "replica-not-closed", "volume", g.name, "err", err)
 	}
 }
 

@@ -86,6 +86,8 @@ type Log struct {
 	Limit   Size `toml:"limit"`
 	Segment Size `toml:"segment"`
 	Cache   Size `toml:"cache"`
+
+	StuckAfter Duration `toml:"stuck_after"`
 }
 
 // Checkpoint is the table [checkpoint].
@@ -123,7 +125,7 @@ func Default() Config {
 		Control:    Control{Socket: Socket},
 		Peer:       Peer{Listen: "0.0.0.0:" + PeerPort},
 		NFS:        NFS{Listen: Addresses{"127.0.0.1:2049"}, PrivilegedPorts: true, Portmap: PortmapAuto, MaxConnections: 2048},
-		Log:        Log{Limit: 2 * GiB, Segment: 64 * MiB, Cache: 32 * MiB},
+		Log:        Log{Limit: 2 * GiB, Segment: 64 * MiB, Cache: 32 * MiB, StuckAfter: Duration(5 * time.Second)},
 		Checkpoint: Checkpoint{Interval: Duration(time.Minute)},
 		Resync:     Resync{Rate: 256 * MiB},
 		Raft: Raft{

@@ -180,6 +180,10 @@ func TestValidate_Bad(t *testing.T) {
 		{"log.limit", func(c *Config) { c.Log.Segment = GiB }},
 		{"log.segment", func(c *Config) { c.Log.Segment = 64*MiB + 1 }},
 		{"log.cache", func(c *Config) { c.Log.Cache = 0 }},
+		{"log.stuck_after", func(c *Config) { c.Log.StuckAfter = Duration(time.Second) }},
+		{"log.stuck_after", func(c *Config) {
+			c.Log.StuckAfter, c.Raft.Heartbeat, c.Raft.Election = Duration(2*time.Second), Duration(1500*time.Millisecond), Duration(time.Minute)
+		}},
 		{"checkpoint.interval", func(c *Config) { c.Checkpoint.Interval = 0 }},
 		{"raft.heartbeat", func(c *Config) { c.Raft.Heartbeat = 0 }},
 		{"raft.election", func(c *Config) { c.Raft.Election = 4 * c.Raft.Heartbeat }},

@@ -40,6 +40,7 @@ func (c *Config) Validate() error {
 		inRange("log.limit", c.Log.Limit, 256*MiB, TiB),
 		inRange("log.segment", c.Log.Segment, 16*MiB, GiB),
 		inRange("log.cache", c.Log.Cache, MiB, 8*GiB),
+		inRange("log.stuck_after", c.Log.StuckAfter, Duration(2*time.Second), Duration(time.Hour)),
 		inRange("checkpoint.interval", c.Checkpoint.Interval, Duration(time.Second), Duration(time.Hour)),
 		inRange("resync.rate", c.Resync.Rate, 0, TiB),
 		inRange("raft.heartbeat", c.Raft.Heartbeat, Duration(10*time.Millisecond), Duration(10*time.Second)),
@@ -64,6 +65,8 @@ func (c *Config) together() error {
 	case c.Log.Limit < 4*c.Log.Segment:
 		// One segment fills, one is prepared, and the oldest can only go as a whole.
 		return fmt.Errorf("log.limit = %s: must be at least four times log.segment (%s)", c.Log.Limit, c.Log.Segment)
+	case c.Log.StuckAfter < 2*c.Raft.Heartbeat:
+		return fmt.Errorf("log.stuck_after = %s: must be at least twice raft.heartbeat (%s)", c.Log.StuckAfter, c.Raft.Heartbeat)
 	case c.Raft.Election < 5*c.Raft.Heartbeat:
 		return fmt.Errorf("raft.election = %s: must be at least five times raft.heartbeat (%s), "+
 			"else lost heartbeats look like a lost node", c.Raft.Election, c.Raft.Heartbeat)

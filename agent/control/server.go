@@ -39,12 +39,12 @@ func Serve(l net.Listener, agent Agent, log *slog.Logger) *Server {
 		WriteTimeout:      requestTimeout + 10*time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
+		ErrorLog:          slog.NewLogLogger(log.With("event", "control-trouble").Handler(), slog.LevelWarn),
 	}
 	go func() {
 		defer close(s.ended)
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("control API ended: restart the agent to have it again", "cause", err)
+			log.Error("control API ended: restart the agent to have it again", "event", "control-ended", "cause", err)
 		}
 	}()
 	return s

@@ -1,6 +1,7 @@
-// Package notify is the agent's side of the service manager: it tells systemd how the agent fares
-// and takes over the sockets that systemd listens on for it. Without systemd every call does
-// nothing. It must never fail the agent: a message that cannot be sent is only logged.
+// Package notify is the agent's side of the service manager: it tells systemd how the agent fares,
+// keeps its watchdog content, and takes over the sockets that systemd listens on for it. Without
+// systemd every call does nothing. It must never fail the agent: a message that cannot be sent is
+// only logged.
 //
 // Floor 0: imports nothing of trinas.
 package notify
@@ -30,9 +31,13 @@ func (s *Systemd) Status(status string) { s.send("STATUS=" + status) }
 // Stopping says that the agent is about to end.
 func (s *Systemd) Stopping(status string) { s.send(daemon.SdNotifyStopping + "\nSTATUS=" + status) }
 
+// Alive tells the watchdog (WatchdogSec= of the unit) that the agent does its work: to be called at
+// least twice in that time, and only when it is true.
+func (s *Systemd) Alive() { s.send(daemon.SdNotifyWatchdog) }
+
 func (s *Systemd) send(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		s.log.Warn("systemd was not told: check NOTIFY_SOCKET", "cause", err)
+		s.log.Warn("systemd was not told: check NOTIFY_SOCKET", "event", "systemd-deaf", "cause", err)
 	}
 }
 

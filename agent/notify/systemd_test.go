@@ -27,6 +27,7 @@ func TestSystemd_Messages(t *testing.T) {
 		want string
 	}{
 		{s.Ready, "READY=1\nSTATUS=x"}, {s.Status, "STATUS=x"}, {s.Stopping, "STOPPING=1\nSTATUS=x"},
+		{func(string) { s.Alive() }, "WATCHDOG=1"},
 	} {
 		step.send("x")
 		b := make([]byte, 256)

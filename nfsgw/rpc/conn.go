@@ -88,7 +88,7 @@ func (c *conn) serve() {
 	case err == io.EOF || errors.Is(err, net.ErrClosed):
 	case errors.Is(err, ErrRecordTooLong) || errors.Is(err, errNoCall):
 		log.Warn("connection closed: not RPC, or a request above the limit; is this an NFS client?",
-			"client", c.remote.String(), "error", err)
+			"event", "nfs-garbage", "client", c.remote.String(), "error", err)
 	default:
 		log.Debug("connection lost", "client", c.remote.String(), "error", err)
 	}
@@ -314,7 +314,7 @@ func (r *request) handle() (stat AcceptStat) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.conn.server.opt.Log.Error("a request made its handler panic; please report this",
-				"program", r.Prog, "procedure", r.Proc, "client", r.conn.remote.String(),
+				"event", "request-panic", "program", r.Prog, "procedure", r.Proc, "client", r.conn.remote.String(),
 				"panic", p, "stack", string(debug.Stack()))
 			stat = SystemErr
 		}

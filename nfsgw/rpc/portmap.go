@@ -136,7 +136,7 @@ func (p *Portmap) start(ctx context.Context) {
 	}
 	if refused != nil {
 		p.log.Warn("rpcbind does not register the NFS server: showmount and mounts without port= will not find it; see the log of rpcbind, or set portmap to off",
-			"error", refused)
+			"event", "portmap-refused", "error", refused)
 		return
 	}
 	p.answer()
@@ -159,7 +159,7 @@ func (p *Portmap) answer() {
 		address := net.JoinHostPort(host.String(), port)
 		if err := p.listen(server, address); err != nil {
 			p.log.Warn("cannot serve the port mapper: showmount and mounts without port= will not find the NFS server; start rpcbind, free the port, or set portmap to off",
-				"address", address, "error", err)
+				"event", "portmap-unavailable", "address", address, "error", err)
 			continue
 		}
 		p.server = server
@@ -184,7 +184,7 @@ func (p *Portmap) listen(server *Server, address string) error {
 
 func (p *Portmap) served(err error) {
 	if !errors.Is(err, ErrServerClosed) {
-		p.log.Warn("the port mapper stopped", "error", err)
+		p.log.Warn("the port mapper stopped", "event", "portmap-ended", "error", err)
 	}
 }
 
@@ -306,7 +306,7 @@ func (p *Portmap) Close() {
 		p.serving.Wait()
 		if p.register != nil {
 			if err := p.register(context.Background(), false); err != nil {
-				p.log.Warn("cannot take the NFS server's registration back from rpcbind", "error", err)
+				p.log.Warn("cannot take the NFS server's registration back from rpcbind", "event", "portmap-left", "error", err)
 			}
 		}
 	})

@@ -154,7 +154,7 @@ func (s *Server) Serve(l net.Listener) error {
 		// the processor that would help it pass.
 		if pause == 0 {
 			s.opt.Log.Warn("cannot accept a connection, trying again; if this repeats, raise the limit of open files",
-				"address", l.Addr().String(), "error", err)
+				"event", "nfs-accept-failed", "address", l.Addr().String(), "error", err)
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		select {
@@ -183,7 +183,7 @@ func (s *Server) admit(nc net.Conn) {
 		s.mu.Unlock()
 		_ = nc.Close()
 		if tell {
-			s.opt.Log.Warn("connections closed: too many, in all or of this client", "client", remote.String(), "limit", s.opt.MaxConns)
+			s.opt.Log.Warn("connections closed: too many, in all or of this client", "event", "nfs-crowded", "client", remote.String(), "limit", s.opt.MaxConns)
 		}
 		return
 	}

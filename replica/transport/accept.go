@@ -23,7 +23,7 @@ func (t *Transport) accept() {
 			return
 		}
 		if err != nil { // out of descriptors, most likely: it may pass
-			t.log.Error("cannot accept a connection from another node; trying on", "err", err)
+			t.log.Error("cannot accept a connection from another node; trying on", "event", "accept-failed", "err", err)
 			select {
 			case <-time.After(minBackoff):
 			case <-t.ctx.Done():
@@ -38,7 +38,7 @@ func (t *Transport) accept() {
 			raw.Close()
 			if !full {
 				t.log.Warn("too many connections at once; closing new ones",
-					"remote", raw.RemoteAddr().String(), "most", maxHandshakes)
+					"event", "connections-crowded", "remote", raw.RemoteAddr().String(), "most", maxHandshakes)
 			}
 			full = true
 		}
@@ -74,13 +74,13 @@ func (t *Transport) accepted(raw net.Conn, config *tls.Config) {
 		}
 		if !errors.Is(err, errGarbage) {
 			c.fail(err)
-			t.log.Debug("connection ended", "node", c.node, "lane", c.lane.String(), "err", c.reason())
+			t.log.Debug("connection ended", "peer", c.node, "lane", c.lane.String(), "err", c.reason())
 			return
 		}
 	}
 	c.fail(err)
 	if t.ctx.Err() == nil && err != errQuietly {
-		t.log.Warn("closed a connection", "remote", raw.RemoteAddr().String(), "node", c.node, "err", err)
+		t.log.Warn("closed a connection", "event", "connection-refused", "remote", raw.RemoteAddr().String(), "peer", c.node, "err", err)
 	}
 }
 
@@ -191,7 +191,7 @@ func (t *Transport) serveJoin(c *conn, request []byte) error {
 	c.wire.SetDeadline(deadline)
 	body, err := t.join(ctx, c, request)
 	if err != nil {
-		t.log.Warn("a join failed", "remote", c.wire.RemoteAddr().String(), "err", err)
+		t.log.Warn("a join failed", "event", "join-failed", "remote", c.wire.RemoteAddr().String(), "err", err)
 	}
 	if err := writeJoinAnswer(c.tls, body, err); err != nil {
 		return err

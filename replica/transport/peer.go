@@ -57,7 +57,7 @@ func (t *Transport) startPeer(id NodeID, addr string, after <-chan struct{}) *pe
 	p := &peer{
 		t: t, id: id, addr: addr,
 		config: t.trust.dialConfig(id),
-		log:    t.log.With("node", id),
+		log:    t.log.With("peer", id),
 		ended:  make(chan struct{}),
 		calls:  newCaller(id, &t.pool),
 	}
@@ -103,7 +103,7 @@ func (p *peer) tellUp() {
 	if !p.told && p.connected() && p.ctx.Err() == nil {
 		p.told = true
 		p.hush()
-		p.log.Info("node connected", "address", p.addr)
+		p.log.Debug("node connected", "address", p.addr)
 		p.t.opt.Handler.PeerUp(p.id)
 	}
 }
@@ -113,7 +113,7 @@ func (p *peer) tellDown(refused bool, cause error) {
 	defer p.tell.Unlock()
 	if p.told && p.t.ctx.Err() == nil {
 		p.told = false
-		p.log.Info("node lost", "address", p.addr, "refused", refused, "err", cause)
+		p.log.Debug("node lost", "address", p.addr, "refused", refused, "err", cause)
 		p.t.opt.Handler.PeerDown(p.id, refused)
 	}
 }
@@ -203,7 +203,7 @@ func (p *peer) complain(l lane, err error) {
 	defer p.complaining.Unlock()
 	if text := root.Error(); text != p.grumble && p.ctx.Err() == nil {
 		p.grumble = text
-		p.log.Warn("cannot connect to node; trying on", "address", p.addr, "lane", l.String(), "err", err)
+		p.log.Warn("cannot connect to node; trying on", "event", "peer-unreachable", "address", p.addr, "lane", l.String(), "err", err)
 	}
 }
 

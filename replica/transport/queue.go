@@ -42,14 +42,14 @@ func (p *peer) send(ms []Message) (dropped bool) {
 		l, ok := laneOf(m.Raft.GetType())
 		if !ok {
 			p.log.Error("a local Raft message was sent to another node; dropped",
-				"group", m.Group, "type", m.Raft.GetType().String())
+				"event", "message-dropped", "group", m.Group, "type", m.Raft.GetType().String())
 			dropped = true
 			continue
 		}
 		plan := planOf(m)
 		if plan.bytes > MaxFrameBytes {
 			p.log.Error("a Raft message is larger than a frame; dropped: bound the size of entries",
-				"group", m.Group, "type", m.Raft.GetType().String(), "bytes", plan.bytes)
+				"event", "message-dropped", "group", m.Group, "type", m.Raft.GetType().String(), "bytes", plan.bytes)
 			dropped = true
 			continue
 		}

@@ -143,7 +143,7 @@ func (v *Volume) fail(err error) error {
 	defer v.mu.Unlock()
 	if v.failure == nil {
 		v.failure = fmt.Errorf("volume %q is broken on this node and out of service: %w", v.info.Name, err)
-		v.opt.Log.Error("volume is broken", "volume", v.info.Name, "err", err)
+		v.opt.Log.Error("volume is broken", "event", "replica-failed", "volume", v.info.Name, "err", err)
 	}
 	return v.failure
 }

@@ -64,8 +64,10 @@ type Log struct {
 	logger *slog.Logger
 	id     uint64
 
-	cached      atomic.Int64 // cacheCost of all cached entries
-	writingFrom atomic.Int64 // nanoseconds since opened; 0: no write under way
+	cached      atomic.Int64  // cacheCost of all cached entries
+	writingFrom atomic.Int64  // nanoseconds since opened; 0: no write under way
+	steps       atomic.Uint64 // batches and frames that the writer is done with
+	busy        atomic.Bool   // the writer has a batch
 	opened      time.Time
 	done        chan struct{} // closed when the log has failed
 	stopped     chan struct{} // closed when the writer has returned
@@ -215,6 +217,11 @@ func (l *Log) InFlight() time.Duration {
 	}
 	return time.Since(l.opened) - time.Duration(from)
 }
+
+// Progress returns a number that grows whenever the log's goroutine has made a frame durable or
+// answered what it was given, and whether it is at work. At work, and the same number again and
+// again: a write, the wait for a segment, or a Done hangs.
+func (l *Log) Progress() (steps uint64, busy bool) { return l.steps.Load(), l.busy.Load() }
 
 // Done is closed when the log has failed, which is final: Err says why. Close does not close it.
 func (l *Log) Done() <-chan struct{} { return l.done }

@@ -143,6 +143,7 @@ func TestLog_GroupCommit(t *testing.T) {
 	})
 	var order []uint64
 	last := make(chan bool)
+	before, _ := l.Progress()
 	for i := range uint64(20) {
 		l.Append(Append{Group: l.Group(i % 3), Entries: entries(i/3+1, i/3+1, 1, 4096), Done: func(err error) {
 			if order = append(order, i); i == 19 {
@@ -154,6 +155,10 @@ func TestLog_GroupCommit(t *testing.T) {
 			if l.InFlight() <= 0 {
 				t.Error("no write in flight")
 			}
+			// The segment's first frame is written, this one hangs.
+			if steps, busy := l.Progress(); steps-before != 1 || !busy {
+				t.Errorf("a write hangs: %d steps, busy %v", steps-before, busy)
+			}
 		}
 	}
 	goOn <- true
@@ -163,6 +168,10 @@ func TestLog_GroupCommit(t *testing.T) {
 	must(t, l.Close())
 	if fmt.Sprint(batches) != "[0 1 19]" || !slices.IsSorted(order) || len(order) != 20 || l.InFlight() != 0 {
 		t.Fatal(batches, order)
+	}
+	// Two batches with their frames, and the first frame of the segment.
+	if steps, busy := l.Progress(); steps-before != 5 || busy {
+		t.Errorf("%d steps, busy %v after all was written", steps-before, busy)
 	}
 }
 

@@ -87,7 +87,7 @@ func (l *Log) background(step func() error) {
 	l.mu.Lock()
 	if err != nil && l.err == nil {
 		l.logger.Warn("no room to prepare a log segment: free space on this disk",
-			"path", l.fs.Path("."), "err", err)
+			"event", "log-no-room", "path", l.fs.Path("."), "err", err)
 	}
 	l.full = err
 	l.work.Broadcast()

@@ -43,7 +43,10 @@ func (l *Log) run() {
 		if len(batch) == 0 {
 			break
 		}
+		l.busy.Store(true)
 		l.handle(batch)
+		l.steps.Add(1)
+		l.busy.Store(false)
 		clear(batch)
 	}
 	if l.Err() == nil {
@@ -285,6 +288,7 @@ func (l *Log) writeFrame(recs []record, n, served int) error {
 	}
 	w.frame++
 	w.tail.end += int64(n)
+	l.steps.Add(1)
 	if l.opt.OnSync != nil {
 		l.opt.OnSync(time.Since(l.opened)-from, n, served)
 	}

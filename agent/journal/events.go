@@ -1,0 +1,430 @@
+package journal
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Events returns every event, by area. An event that is no longer used is removed; its name and id
+// stay unused. A new one gets its id from "journalctl --new-id128" (systemd-id128(1)).
+func Events() []Event {
+	return []Event{
+		// The agent.
+		{
+			Name: "agent-ready", ID: "fe3ac2634f7248e3939699595fce152d", Level: slog.LevelInfo,
+			Text: "The trinas agent serves its volumes",
+			Meaning: "The agent has replayed its log and answers NFS requests on this node. Volumes " +
+				"without a primary wait for one.",
+		},
+		{
+			Name: "agent-waiting", ID: "269fdeb6dddb45f29e205b88542a97ad", Level: slog.LevelInfo,
+			Text:    "The trinas agent waits to become a member of a cluster",
+			Meaning: "The data directory belongs to no cluster yet.",
+			Next: "Run trinas init on the first node of a cluster; on any other, the trinas join line " +
+				"that trinas init or trinas token printed.",
+		},
+		{
+			Name: "agent-stopping", ID: "a4ac62013a9c49619fb189e028295a78", Level: slog.LevelInfo,
+			Text: "The trinas agent was asked to stop",
+			Meaning: "It hands over what it is the primary of, finishes the requests under way and ends, " +
+				"within 10 seconds.",
+		},
+		{
+			Name: "agent-failed", ID: "07b4739e72d04330852db81214acbef7", Level: slog.LevelError,
+			Text: "The trinas agent has ended because of an error",
+			Meaning: "This node serves nothing until the agent runs again; its guests' requests wait. " +
+				"systemd starts it again by itself. The other nodes go on as long as a majority is " +
+				"there.",
+			Next: "Mend what the line names. systemctl status trinas shows whether the agent is back.",
+		},
+		{
+			Name: "requests-dropped", ID: "8b0dfa2ba6a94e3380c3cb48f9411a5d", Level: slog.LevelWarn,
+			Text: "Requests were dropped at the agent's stop",
+			Meaning: "They did not end within 5 seconds, mostly because a volume had no primary. Clients " +
+				"with hard mounts send them again: nothing is lost.",
+		},
+		{
+			Name: "hand-over-failed", ID: "55d50b2eec6f488990a062677cece556", Level: slog.LevelWarn,
+			Text: "A stopping agent could not hand a volume over",
+			Meaning: "Nobody else could take over in time. If other replicas are there they choose a " +
+				"primary within seconds; else the volume waits until a majority is back.",
+			Next: "If volumes stay without a primary: trinas status on another node.",
+		},
+		{
+			Name: "no-io-flusher", ID: "6e3487e4a57f4c86918bf83afad3adda", Level: slog.LevelWarn,
+			Text: "The agent runs without PR_SET_IO_FLUSHER",
+			Meaning: "When memory is short the kernel may make the agent wait for the writing of pages " +
+				"that only the agent can take: guests of this node could stall.",
+			Next: "Run the agent by its unit, or with CAP_SYS_RESOURCE.",
+		},
+		{
+			Name: "profiles-ended", ID: "b92616e8a745473da6ee52405d1e24e1", Level: slog.LevelWarn,
+			Text:    "The profiling server has ended",
+			Meaning: "Only the profiles of the hidden option --pprof are gone.",
+		},
+		{
+			Name: "systemd-deaf", ID: "dd7ba73555bf486cb2c17acaf6472e45", Level: slog.LevelWarn,
+			Text: "systemd could not be told of the agent's state",
+			Meaning: "Readiness, status line and watchdog travel over the socket that NOTIFY_SOCKET " +
+				"names. Without them systemd may stop the agent.",
+			Next:  "Start the agent by systemctl start trinas.",
+			Every: time.Minute,
+		},
+		{
+			Name: "control-ended", ID: "6e6daac31d6e40aea3a9140f4cc6da36", Level: slog.LevelError,
+			Text: "The control interface has ended",
+			Meaning: "trinas status and all other commands fail on this node; volumes are served as " +
+				"before.",
+			Next: "systemctl restart trinas",
+		},
+		{
+			Name: "control-trouble", ID: "88e8dce9daf74008a97841b38414fc5b", Level: slog.LevelWarn,
+			Text:    "Trouble on the control interface",
+			Meaning: "A command's connection broke, or its request could not be answered.",
+			Next:    "Repeat the command.",
+			Every:   time.Minute,
+		},
+
+		// The log and the data directory.
+		{
+			Name: "log-failed", ID: "aa8e25b361bb4ff9a131e2a68d2c076b", Level: slog.LevelError,
+			Text: "The write-ahead log of this node has failed",
+			Meaning: "A write or a sync failed. What a disk has kept after that is not known, so the " +
+				"agent never tries again over it: it ends, and the other nodes take over. Nothing " +
+				"that was acknowledged is lost.",
+			Next: "Look at the kernel's messages for the disk; mend or replace it. The agent starts " +
+				"again by itself and replays its log.",
+		},
+		{
+			Name: "log-stuck", ID: "22392448443a408ca953d1a16ada303f", Level: slog.LevelError,
+			Text: "The disk of the write-ahead log does not answer",
+			Meaning: "A write to the log has taken longer than log.stuck_after. The agent hands over " +
+				"what it is the primary of and ends, so that the other nodes go on. The kernel may " +
+				"hold the process until the disk answers; it then starts again by itself.",
+			Next: "Look at the kernel's messages for the disk and at what shares it (backups, " +
+				"snapshots, a full pool).",
+		},
+		{
+			Name: "log-no-room", ID: "fea1758f2e2844aca67841fa5196f3e0", Level: slog.LevelWarn,
+			Text: "No room for the next segment of the write-ahead log",
+			Meaning: "The agent goes on with the segments it has. When they are full its log fails, and " +
+				"the agent ends.",
+			Next:  "Free space on the file system of data_dir, or lower log.limit.",
+			Every: 10 * time.Minute,
+		},
+		{
+			Name: "log-slow", ID: "2ea96805314a4a2b8c84986a9ec05933", Level: slog.LevelWarn,
+			Text: "The disk of the write-ahead log is slow",
+			Meaning: "Syncs take too long again and again. This node hands over what it is the primary " +
+				"of and does not become one, so that guests do not wait for its disk; its replicas " +
+				"stay up to date as well as they can.",
+			Next: "Look after the disk under data_dir, and at what shares it.",
+		},
+		{
+			Name: "log-fast", ID: "3810ebbf139040c8960f93a281e07595", Level: slog.LevelInfo,
+			Text:    "The disk of the write-ahead log is fast again",
+			Meaning: "This node may be a primary again.",
+		},
+		{
+			Name: "log-not-closed", ID: "f64d21da7a4547e091aef6428bcbad74", Level: slog.LevelError,
+			Text: "The write-ahead log was not closed cleanly",
+			Meaning: "A last write failed or was not possible. What was acknowledged is safe on a " +
+				"majority of the nodes.",
+			Next: "Look at the kernel's messages for the disk.",
+		},
+		{
+			Name: "space-unknown", ID: "5a8bb181ee8b429389ecfe18886b199b", Level: slog.LevelError,
+			Text: "The free space of the data directory cannot be read",
+			Meaning: "It counts as none, so that volumes with a replica here refuse writes as if they " +
+				"were full.",
+			Next:  "Look at the file system of data_dir.",
+			Every: time.Minute,
+		},
+
+		// Volumes and replicas.
+		{
+			Name: "primary", ID: "127a80d93e4042e3aea822d3b21e2ec6", Level: slog.LevelInfo,
+			Text: "A volume has a new primary",
+			Meaning: "Requests of all nodes go to it. Without the field TRINAS_VOLUME it is the " +
+				"cluster's own state that has a new primary.",
+		},
+		{
+			Name: "replica-failed", ID: "3cee1601cb8b441088a6340c3502a4d2", Level: slog.LevelError,
+			Text: "A replica has left service",
+			Meaning: "Its disk did not do what it must, or its files are damaged. The volume goes on " +
+				"with its other replicas, and this node's guests are served through them. Until it " +
+				"is mended, one more failure may stop the volume.",
+			Next: "Mend the disk, then systemctl restart trinas.",
+			// The volume and its Raft group both say so.
+			Every: time.Minute,
+		},
+		{
+			Name: "replica-not-closed", ID: "29fc84b729254ecf8f5849caae6d1942", Level: slog.LevelError,
+			Text:    "A replica was not closed cleanly",
+			Meaning: "Its files could not be written out. The log has what is missing.",
+			Next:    "If it comes again look at the kernel's messages for the disk.",
+		},
+		{
+			Name: "resync-begin", ID: "858b85a9f89d4d79a8f402baaa97f257", Level: slog.LevelInfo,
+			Text: "A replica is being brought up to date",
+			Meaning: "It was away for longer than the log reaches: what has changed since is copied from " +
+				"the primary.",
+			Next: "trinas status shows how far it is.",
+		},
+		{
+			Name: "resync-end", ID: "ddcfc828fd8d439d960c34ece89639b7", Level: slog.LevelInfo,
+			Text:    "A replica is up to date again",
+			Meaning: "The copying is done; the rest comes from the log.",
+		},
+		{
+			Name: "replica-removed", ID: "91b2e743c5ee46858f1df13d5e290a1e", Level: slog.LevelInfo,
+			Text:    "A replica was removed from this node",
+			Meaning: "Its volume was deleted, or is kept on other nodes now.",
+		},
+		{
+			Name: "replica-not-removed", ID: "9988c98e1d324bb6a6d53517e23462dd", Level: slog.LevelError,
+			Text: "What is left of a replica cannot be removed",
+			Meaning: "The volume is not kept on this node any more, but its files take space until the " +
+				"agent is started again.",
+			Next:  "Look at the file system of data_dir, then systemctl restart trinas.",
+			Every: time.Minute,
+		},
+		{
+			Name: "volume-moved", ID: "73b34ec38dea421b95f87ce21102bc8e", Level: slog.LevelInfo,
+			Text: "A volume has moved to other nodes",
+			Meaning: "The nodes that it moved to have everything; those that it left remove their " +
+				"replicas.",
+		},
+		{
+			Name: "placement-failed", ID: "e9d458db69114667ab3bf3103d624862", Level: slog.LevelWarn,
+			Text:    "It cannot be changed now which nodes keep a volume",
+			Meaning: "It is tried again by itself.",
+			Next:    "If it goes on: trinas status.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "image-active", ID: "8b419602111b437da8c1701d5fa2e22c", Level: slog.LevelInfo,
+			Text:    "An image is active on this node",
+			Meaning: "From now on only this node writes to it.",
+		},
+		{
+			Name: "image-inactive", ID: "28f66e2f951f43409d7fdd1da9690074", Level: slog.LevelInfo,
+			Text:    "An image is no longer active on this node",
+			Meaning: "Its guest has ended, or moved.",
+		},
+		{
+			Name: "image-fenced", ID: "395d28caf83048ba8b7b86ac926ce43c", Level: slog.LevelError,
+			Text:    "Writes to an image are refused on this node",
+			Meaning: "It was activated on another node since. Two guests on one image would destroy it.",
+			Next:    "End what is left of its guest on this node.",
+		},
+		{
+			Name: "operation-refused", ID: "c1c16cd810f04251ab7c62d91a34d98a", Level: slog.LevelWarn,
+			Text: "A node could not carry out an operation",
+			Meaning: "The other node's agent answered with an error. The request is sent again until it " +
+				"succeeds.",
+			Next:  "If it goes on: the log of that node says why.",
+			Every: time.Minute,
+		},
+		{
+			Name: "answer-garbled", ID: "0cab48e128fd4d30bda3e116b1386a25", Level: slog.LevelError,
+			Text: "A node's answer cannot be understood",
+			Meaning: "The request is sent again until it succeeds. Agents of versions that do not fit " +
+				"may be the cause.",
+			Next:  "Install the same version on all nodes.",
+			Every: time.Minute,
+		},
+		{
+			Name: "raft-error", ID: "3242d8308083470f9fd2ca048fbf6779", Level: slog.LevelError,
+			Text: "The consensus library reports an error",
+			Meaning: "It refused something that should not happen. Nothing was acknowledged because of " +
+				"it.",
+			Next:  "Report it with the lines around it.",
+			Every: time.Minute,
+		},
+
+		// The cluster and its nodes.
+		{
+			Name: "peer-up", ID: "a43a7d591336424588fdd94144231c84", Level: slog.LevelInfo,
+			Text:    "A node is connected",
+			Meaning: "All connections to it stand.",
+		},
+		{
+			Name: "peer-down", ID: "492f7d20907d4e768b3b63e8246e43c2", Level: slog.LevelWarn,
+			Text: "The connection to a node is lost",
+			Meaning: "Its agent has stopped, or the network between has failed. Volumes go on while a " +
+				"majority of their replicas can be reached.",
+			Next: "If it stays: trinas status; then the agent on that node, and the network.",
+		},
+		{
+			Name: "peer-unreachable", ID: "955de5c9d4f14899bb9d40c1c2c044d1", Level: slog.LevelWarn,
+			Text:    "A node cannot be connected to",
+			Meaning: "The agent tries on, and says so again when the reason changes.",
+			Next:    "See that the agent runs there, and that port 7370 is open between the nodes.",
+		},
+		{
+			Name: "connection-refused", ID: "8231d9227a3b4bdc8a485fdb0444e6b1", Level: slog.LevelWarn,
+			Text: "A connection from another machine was closed",
+			Meaning: "It did not come from a node of this cluster, or speaks another version, or its " +
+				"clock is off so that certificates do not hold.",
+			Next: "If the address is one of your nodes: compare versions and clocks. Else find out " +
+				"what it is.",
+			Every: time.Minute,
+		},
+		{
+			Name: "connections-crowded", ID: "d2efd2413843433f8941620d60610ee0", Level: slog.LevelWarn,
+			Text:    "Too many connections at once on the port for nodes",
+			Meaning: "New ones are closed until others have been greeted.",
+			Next:    "Find out who connects; the port is for the cluster's nodes alone.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "accept-failed", ID: "293eeb2ddf684ef1b1d3fc172b19f73e", Level: slog.LevelError,
+			Text:    "The port for nodes takes no connections",
+			Meaning: "Most likely the agent has no file descriptors left. It tries on.",
+			Next:    "Raise LimitNOFILE of the unit.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "message-dropped", ID: "0b50313d70db4615b3acdde8bb72f458", Level: slog.LevelError,
+			Text:    "A message to another node was dropped",
+			Meaning: "It cannot be sent as it is. The protocol repeats what is needed.",
+			Next:    "Report it.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "node-joined", ID: "93c531d505ad45549c3615cf7af36aab", Level: slog.LevelInfo,
+			Text: "A node has joined the cluster",
+			Meaning: "It was admitted with a token and becomes a full member once it has the cluster's " +
+				"state.",
+		},
+		{
+			Name: "node-late", ID: "201a399548cd43ba82054868d8a60576", Level: slog.LevelWarn,
+			Text:    "A node that was admitted has not arrived",
+			Meaning: "It is no longer expected, and counts for nothing.",
+			Next:    "Let it join again, with a new token.",
+		},
+		{
+			Name: "node-removed", ID: "ca34ecdeaf1f4ba686d3be833b2ad7f1", Level: slog.LevelInfo,
+			Text:    "A node was removed from the cluster",
+			Meaning: "It keeps no replica any more and has no vote.",
+		},
+		{
+			Name: "pve-joined", ID: "266df7ff9cfc4ed4b191d379a51447f4", Level: slog.LevelInfo,
+			Text:    "This node has joined by itself",
+			Meaning: "It found an invitation in the cluster file system of Proxmox VE.",
+		},
+		{
+			Name: "pve-join-failed", ID: "7f543b7e48bd4b50bc9dc34a34527dd9", Level: slog.LevelWarn,
+			Text: "This node cannot join by itself",
+			Meaning: "An invitation is in the cluster file system of Proxmox VE, and using it failed for " +
+				"the reason in the line. It is tried again.",
+			Next: "Mend what the line names, or join by hand: trinas token on a member, trinas join " +
+				"here.",
+		},
+		{
+			Name: "pve-invite-failed", ID: "77f4cdef6f1e496faec720374bbec8c2", Level: slog.LevelWarn,
+			Text:    "Nodes of Proxmox VE cannot join by themselves",
+			Meaning: "Invitations cannot be kept in its cluster file system. Members are not affected.",
+			Next: "See that /etc/pve is mounted and has quorum. trinas token and trinas join work " +
+				"meanwhile.",
+		},
+		{
+			Name: "pve-hangs", ID: "20e6dd53294b4055b96ea8838c787798", Level: slog.LevelWarn,
+			Text:    "The agent did not wait for Proxmox VE's cluster file system",
+			Meaning: "It was asked to stop while a join was under way or the file system did not answer.",
+		},
+		{
+			Name: "join-failed", ID: "5bce7be8d05c47f9a8328c726281c47b", Level: slog.LevelWarn,
+			Text:    "A node was not admitted",
+			Meaning: "The line says why. Nothing was changed.",
+			Next:    "Get a new line with trinas token, and run it on that node.",
+		},
+		{
+			Name: "membership-refused", ID: "e75a46d0464d428aae74d8633d2cfd53", Level: slog.LevelWarn,
+			Text:    "The cluster's membership cannot be changed now",
+			Meaning: "It is tried again four times a second.",
+			Next:    "If it goes on: trinas status.",
+			Every:   time.Minute,
+		},
+
+		// NFS.
+		{
+			Name: "nfs-ended", ID: "745457650fb744b5867754e31d3bb14f", Level: slog.LevelError,
+			Text:    "The NFS server has stopped listening",
+			Meaning: "The agent ends, and systemd starts it again.",
+		},
+		{
+			Name: "nfs-address-missing", ID: "58fff74252ed494f88ed266d38acbfe8", Level: slog.LevelWarn,
+			Text:    "No interface has an address of nfs.listen yet",
+			Meaning: "Other hosts reach the NFS server there as soon as one has. This node's own clients are not concerned.",
+			Next:    "If it stays so, correct nfs.listen or the network's configuration.",
+		},
+		{
+			Name: "nfs-address-taken", ID: "856b874c430541439c1c99aca0da2acb", Level: slog.LevelWarn,
+			Text:    "The NFS server cannot listen at an address of nfs.listen",
+			Meaning: "Other hosts do not reach it there; the agent tries on. This node's own clients are not concerned.",
+			Next:    "Stop the NFS server that is there, or correct nfs.listen.",
+		},
+		{
+			Name: "nfs-listening", ID: "bf8e585ae5f34cf388515d79119f33f8", Level: slog.LevelInfo,
+			Text:    "The NFS server listens at an address of nfs.listen now",
+			Meaning: "It could not before (nfs-address-taken).",
+		},
+		{
+			Name: "nfs-garbage", ID: "7d407d720e744655b4580a951092c4dd", Level: slog.LevelWarn,
+			Text:    "A client of the NFS port does not speak NFS",
+			Meaning: "Its connection was closed.",
+			Next:    "Find out what connects to the port: a port scan, or a web browser.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "nfs-accept-failed", ID: "fd4b86146c9c4195b78633bfc4010eb9", Level: slog.LevelWarn,
+			Text:    "The NFS port takes no connections",
+			Meaning: "Most likely the agent has no file descriptors left. It tries on.",
+			Next:    "Raise LimitNOFILE of the unit.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "nfs-crowded", ID: "a6b1da64fe4442f3ac0da99f1d5096a3", Level: slog.LevelWarn,
+			Text:    "Too many NFS connections at once",
+			Meaning: "Further ones are closed until others end.",
+			Next:    "Find out who connects, or raise nfs.max_connections.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "request-panic", ID: "3b72a72df67c484f892f4fc83b98d162", Level: slog.LevelError,
+			Text:    "A request made its handler panic",
+			Meaning: "A defect of trinas. That request was answered with an error; the others go on.",
+			Next:    "Report the line: it has the place in the program.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "portmap-refused", ID: "f376c28bb6bc4634b035d0b20f951797", Level: slog.LevelWarn,
+			Text: "rpcbind does not register the NFS server",
+			Meaning: "showmount, QEMU's own NFS client, and mounts without port= and mountport= do not " +
+				"find it. Other mounts work.",
+			Next: "Look at the log of rpcbind, or set nfs.portmap to off.",
+		},
+		{
+			Name: "portmap-unavailable", ID: "ad5f7374a269447092540340a39f4ac4", Level: slog.LevelWarn,
+			Text: "The port mapper cannot be served",
+			Meaning: "showmount, QEMU's own NFS client, and mounts without port= and mountport= do not " +
+				"find the NFS server. Other mounts work.",
+			Next: "Start rpcbind, or free port 111, or set nfs.portmap to off.",
+		},
+		{
+			Name: "portmap-ended", ID: "1f1998e0b6914fcd9abcedac670fae88", Level: slog.LevelWarn,
+			Text: "The port mapper has stopped",
+			Meaning: "showmount, QEMU's own NFS client, and mounts without port= and mountport= do not " +
+				"find the NFS server. Other mounts work.",
+			Next: "systemctl restart trinas",
+		},
+		{
+			Name: "portmap-left", ID: "897ff1d571c249fcb34046ae35ae7561", Level: slog.LevelWarn,
+			Text:    "The NFS server's registration is left with rpcbind",
+			Meaning: "rpcbind tells clients of a server that is not there.",
+			Next:    "rpcinfo -d 100003 3 and rpcinfo -d 100005 3",
+		},
+	}
+}

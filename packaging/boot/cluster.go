@@ -70,7 +70,7 @@ func (t *trial) lead(ctx context.Context, m *lab.Machine) error {
 	}
 	err := m.Await(ctx, "being the primary", func() error {
 		if now, err := t.primary(ctx, m); err != nil || now != m.Name {
-			return fmt.Errorf("the primary is %q (%w)", now, err)
+			return fmt.Errorf("the primary is %q (%v)", now, err)
 		}
 		return nil
 	})

@@ -126,15 +126,15 @@ func (t *trial) journal(ctx context.Context) error {
 	}
 	out, err = m.Run(ctx, "journalctl", "-x", "--no-pager", "-u", "trinas", fmt.Sprint("MESSAGE_ID=", entry["MESSAGE_ID"]))
 	if err != nil || !strings.Contains(string(out), "Subject: A volume has a new primary") {
-		return fmt.Errorf("journalctl -x does not explain the event (%w): %s", err, out)
+		return fmt.Errorf("journalctl -x does not explain the event (%v): %s", err, out)
 	}
 	out, err = m.Run(ctx, "systemctl", "show", "-P", "StatusText", "trinas")
 	if err != nil || !strings.Contains(string(out), "3 of 3 nodes connected") {
-		return fmt.Errorf("systemd's status line is %q (%w)", out, err)
+		return fmt.Errorf("systemd's status line is %q (%v)", out, err)
 	}
 	out, err = m.Run(ctx, "systemctl", "show", "-P", "WatchdogUSec", "trinas")
 	if err != nil || strings.TrimSpace(string(out)) != "10s" {
-		return fmt.Errorf("the watchdog's time is %q (%w)", out, err)
+		return fmt.Errorf("the watchdog's time is %q (%v)", out, err)
 	}
 	fmt.Println("journal: fields, journalctl -x, status line, watchdog: as they should be")
 	return nil
@@ -158,7 +158,7 @@ func (t *trial) upgrade(ctx context.Context) error {
 		}
 		out, err := m.Run(ctx, "dpkg-query", "-W", "-f", "${Version}", "trinas")
 		if err != nil || string(out) != t.repo.newer.version {
-			return fmt.Errorf("%s has version %q (%w), want %s", m.Name, out, err, t.repo.newer.version)
+			return fmt.Errorf("%s has version %q (%v), want %s", m.Name, out, err, t.repo.newer.version)
 		}
 		if err := errors.Join(t.settled(ctx), t.allGoOn(ctx)); err != nil {
 			return err
@@ -196,7 +196,7 @@ func (t *trial) stop(ctx context.Context) error {
 		return err
 	}
 	if primary, err := t.primary(ctx, t.nodes[1]); err != nil || primary == m.Name || primary == "" {
-		return fmt.Errorf("the primary is %q after %s was stopped (%w)", primary, m.Name, err)
+		return fmt.Errorf("the primary is %q after %s was stopped (%v)", primary, m.Name, err)
 	}
 	if err := t.othersGoOn(ctx, m); err != nil {
 		return err
@@ -251,21 +251,36 @@ func (t *trial) hang(ctx context.Context) error {
 	if err := m.FreezeData(ctx, 20*time.Second); err != nil {
 		return err
 	}
+	err := m.Await(ctx, "the journal to say that the log hangs", func() error {
+		out, err := m.Run(ctx, "journalctl", "-u", "trinas", "-o", "cat", "TRINAS_EVENT=log-stuck")
+		if err == nil && !strings.Contains(string(out), "log hangs") {
+			err = errors.New("it does not")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	report("the primary's disk hangs: its agent ends after", time.Since(began), 10*time.Second)
 	if err := t.othersGoOn(ctx, m); err != nil {
 		return err
 	}
-	report("the primary's disk hangs: the others go on after", time.Since(began), 10*time.Second)
-	out, err := m.Run(ctx, "journalctl", "-u", "trinas", "-o", "cat", "TRINAS_EVENT=log-stuck")
-	if err != nil || !strings.Contains(string(out), "log hangs") {
-		return fmt.Errorf("the journal does not say that the log hangs (%w): %s", err, out)
+	for i, w := range t.writers {
+		if t.nodes[i] != m {
+			gap, err := w.gap()
+			if err != nil {
+				return err
+			}
+			report("meanwhile: longest gap on "+t.nodes[i].Name, gap, 10*time.Second)
+		}
 	}
 	if err := errors.Join(t.settled(ctx), t.allGoOn(ctx)); err != nil {
 		return err
 	}
 	report("the disk answers again after 20 s: all UpToDate after", time.Since(began), 0)
-	out, err = m.Run(ctx, "systemctl", "show", "-P", "NRestarts", "trinas")
+	out, err := m.Run(ctx, "systemctl", "show", "-P", "NRestarts", "trinas")
 	if err != nil || strings.TrimSpace(string(out)) == "0" {
-		return fmt.Errorf("the agent was not started anew (%w)", err)
+		return fmt.Errorf("the agent was not started anew (%v)", err)
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ rounds() {
 }
 
 # Nothing is removed before everything is made: ext4 goes past each inode that was freed in the last minutes when
-# it looks for a free one, which was measured to take ten times as long as the rest of making a file.
+# it looks for a free one, which can take much longer than the rest of making a file.
 rounds tar_x tar_x
 for s in $SERVERS; do # speed with other contents or attributes would be none
     attach "$s"

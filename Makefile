@@ -9,7 +9,7 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Debian packages by target.
 RACE_PACKAGES  = gcc libc6-dev
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
-BENCH_PACKAGES = iproute2 qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind
+BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind user-mode-linux fio
 E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpcbind fio sqlite3 git python3 e2fsprogs qemu-utils stress-ng dbench bonnie++
 DEB_PACKAGES   = dpkg-dev debhelper fakeroot lintian man-db systemd
 APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf

@@ -101,6 +101,12 @@ func (g *group) applyEntry(e *raftpb.Entry) error {
 	}
 	g.applied.set(index)
 	g.table.finish(index, term, &res)
+	if g.vol == nil {
+		return nil
+	}
+	if err := g.vol.Tidy(); err != nil {
+		return fmt.Errorf("apply entry %d of %s: %w", index, g.name, err)
+	}
 	return nil
 }
 

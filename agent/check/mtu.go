@@ -33,8 +33,26 @@ const (
 
 // pathMTU sends UDP packets that may not be split (ip(7), IP_PMTUDISC_PROBE) to the TCP port of a
 // node, where no UDP is spoken: the other kernel answers "port unreachable", which shows as a
-// refused connection. A firewall may keep it from that; then nothing is known.
+// refused connection. A firewall may keep it from that; then nothing is known. Small and large packets
+// have a socket each: an answer that comes late must not count for the other.
 func pathMTU(ctx context.Context, addr string) (PathMTU, error) {
+	out, err := probeMTU(ctx, addr, func(out *PathMTU, c net.Conn, _ int) (err error) {
+		out.Small, _, err = unreachableAnswer(c, 1)
+		return err
+	})
+	if err != nil {
+		return out, err
+	}
+	large, err := probeMTU(ctx, addr, func(out *PathMTU, c net.Conn, headers int) (err error) {
+		out.Large, out.Shorter, err = unreachableAnswer(c, min(out.Bytes-headers, maxUDPBytes))
+		return err
+	})
+	large.Small = out.Small
+	return large, err
+}
+
+// probeMTU opens a socket whose packets are not split, notes how large they may be, and runs probe.
+func probeMTU(ctx context.Context, addr string, probe func(out *PathMTU, c net.Conn, headers int) error) (PathMTU, error) {
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "udp", addr)
 	if err != nil {
@@ -66,12 +84,7 @@ func pathMTU(ctx context.Context, addr string) (PathMTU, error) {
 	if err = errors.Join(err, os.NewSyscallError("setsockopt MTU_DISCOVER", set)); err != nil {
 		return out, err
 	}
-	out.Small, _, err = unreachableAnswer(c, 1)
-	if err != nil {
-		return out, err
-	}
-	out.Large, out.Shorter, err = unreachableAnswer(c, min(out.Bytes-headers, maxUDPBytes))
-	return out, err
+	return out, probe(&out, c, headers)
 }
 
 // unreachableAnswer sends packets of n bytes until one is answered. Kernels limit how often they

@@ -13,13 +13,14 @@ import (
 
 // figures is everything that a run has measured.
 type figures struct {
-	Date       string   `json:"date"`
-	Machine    string   `json:"machine"`
-	ImageBytes int64    `json:"image_bytes"`
-	Seconds    float64  `json:"seconds"` // of each run
-	Rounds     int      `json:"rounds"`
-	Rows       []row    `json:"rows"`
-	Memory     []memory `json:"memory"` // of each agent
+	Date       string      `json:"date"`
+	Machine    string      `json:"machine"`
+	ImageBytes int64       `json:"image_bytes"`
+	Seconds    float64     `json:"seconds"` // of each run
+	Rounds     int         `json:"rounds"`
+	Rows       []row       `json:"rows"`   // with QEMU's client
+	Kernel     []kernelRow `json:"kernel"` // with a Linux kernel's
+	Memory     []memory    `json:"memory"` // of each agent
 }
 
 // row is one pattern: the median runs.
@@ -59,13 +60,24 @@ func (r row) speed(perSecond float64) string {
 }
 
 func (f *figures) print(out io.Writer) {
-	fmt.Fprintf(out, "\n%s, %s; image %d MiB, %d x %g s each, medians\n\n",
-		f.Date, f.Machine, f.ImageBytes>>20, f.Rounds, f.Seconds)
+	fmt.Fprintf(out, "\n%s, %s; %d x %g s each, medians\n", f.Date, f.Machine, f.Rounds, f.Seconds)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "pattern\ttrinas x3\tganesha x1\tratio\tmark\tCPU s/1000\tganesha's\t")
-	for _, r := range f.Rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%.1f\t%.3f\t%.3f\t\n", r.Pattern, r.speed(r.Ours.PerSecond),
-			r.speed(r.Ganesha.PerSecond), r.ratio(), r.Goal, r.Ours.CPUPer1000Ops, r.Ganesha.CPUPer1000Ops)
+	if len(f.Rows) > 0 {
+		fmt.Fprintf(w, "\nQEMU's client, image of %d MiB\n", f.ImageBytes>>20)
+		fmt.Fprintln(w, "pattern\ttrinas x3\tganesha x1\tratio\tmark\tCPU s/1000\tganesha's\t")
+		for _, r := range f.Rows {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%.1f\t%.3f\t%.3f\t\n", r.Pattern, r.speed(r.Ours.PerSecond),
+				r.speed(r.Ganesha.PerSecond), r.ratio(), r.Goal, r.Ours.CPUPer1000Ops, r.Ganesha.CPUPer1000Ops)
+		}
+	}
+	if len(f.Kernel) > 0 {
+		fmt.Fprintln(w, "\nLinux' client")
+		fmt.Fprintln(w, "work\ttrinas x3\tganesha x1\tratio\tmark\tcalls\tganesha's\tCPU s/1000\tganesha's\t")
+		for _, r := range f.Kernel {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%d\t%d\t%.3f\t%.3f\t\n", r.Work, r.speed(r.Ours),
+				r.speed(r.Ganesha), r.ratio(), r.markText(), r.Ours.RPCs.sum(), r.Ganesha.RPCs.sum(),
+				r.Ours.cpuPer1000(), r.Ganesha.cpuPer1000())
+		}
 	}
 	w.Flush()
 	fmt.Fprintln(out)

@@ -11,14 +11,25 @@ func TestFigures_Print(t *testing.T) {
 			{"4 KiB write", 4096, 0.3, result{1000, 0.25}, result{4000, 0.05}},
 			{"1 MiB read", 1 << 20, 0.6, result{500, 1}, result{0, 0}},
 		},
+		Kernel: []kernelRow{
+			{"tar x", false, 0.5, kernelResult{20, 1000, 4, rpcCounts{"CREATE": {900, 50}, "WRITE": {900, 70}}},
+				kernelResult{10, 1000, 1, rpcCounts{"CREATE": {900, 30}}}},
+			{"fio", true, 0, kernelResult{4, 8000, 2, nil}, kernelResult{4, 16000, 1, nil}},
+		},
 		Memory: []memory{{50 << 20, 200 << 20}},
 	}
 	const want = `
-2026-01-02, 2 x Example, Linux 6.1; image 1024 MiB, 3 x 4 s each, medians
+2026-01-02, 2 x Example, Linux 6.1; 3 x 4 s each, medians
 
+QEMU's client, image of 1024 MiB
       pattern  trinas x3  ganesha x1  ratio  mark  CPU s/1000  ganesha's
   4 KiB write     1000/s      4000/s   0.25   0.3       0.250      0.050
    1 MiB read   524 MB/s      0 MB/s   0.00   0.6       1.000      0.000
+
+Linux' client
+   work  trinas x3  ganesha x1  ratio  mark  calls  ganesha's  CPU s/1000  ganesha's
+  tar x    20.00 s     10.00 s   0.50   0.5   1800        900       4.000      1.000
+    fio     2000/s      4000/s   0.50     -      0          0       0.250      0.062
 
 agent 1: 50 MiB resident idle, 200 MiB at most
 `

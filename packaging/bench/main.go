@@ -1,6 +1,7 @@
-// Command bench measures what replication costs a guest's disk: qemu-img bench with cache none
-// through one node's gateway against three agents on this machine, and in the same run against
-// nfs-ganesha that exports a plain folder of the same disk. Both do real syncs.
+// Command bench measures what replication costs: three agents on this machine, and in the same run
+// nfs-ganesha that exports a plain folder of the same disk. Both do real syncs. One part has QEMU's
+// NFS client work on a disk image (qemu-img bench with cache none), the other a Linux kernel's on a
+// source tree and a file.
 //
 // It must never compare runs of different conditions: both servers stay up, turns alternate, the
 // median counts.
@@ -16,7 +17,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"syscall"
 	"time"
@@ -29,14 +29,23 @@ const (
 	imageName = "disk.img"
 )
 
+// Values of settings.client.
+const (
+	clientAll    = "all"
+	clientQEMU   = "qemu"
+	clientKernel = "kernel"
+)
+
 // settings is what the flags say.
 type settings struct {
 	binary     string
 	dir        string
 	jsonFile   string
 	imageBytes int64
-	seconds    float64        // of each run
-	rounds     int            // of which the median counts
+	seconds    float64 // of each run
+	rounds     int     // of which the median counts
+	client     string  // clientAll, or the one whose part runs alone
+	quick      bool
 	pattern    *regexp.Regexp // the patterns to run
 }
 
@@ -49,11 +58,12 @@ func run() int {
 	flag.StringVar(&s.jsonFile, "json", "", "write the figures to this file, too")
 	flag.Float64Var(&s.seconds, "seconds", 4, "length of each run")
 	flag.IntVar(&s.rounds, "rounds", 3, "runs of each pattern and server, of which the median counts")
-	only := flag.String("pattern", "", "run only the patterns whose name matches this regular expression")
+	flag.StringVar(&s.client, "client", clientAll, "run only the part with this client: qemu or kernel")
+	only := flag.String("pattern", "", "of QEMU's, run only the patterns whose name matches this regular expression")
 	mib := flag.Int64("image", 1024, "size of the image in MiB")
-	quick := flag.Bool("quick", false, "one round of 1 s each on 256 MiB: to see that it works")
+	flag.BoolVar(&s.quick, "quick", false, "one round of 1 s each on 256 MiB and 500 files: to see that it works")
 	flag.Parse()
-	if *quick {
+	if s.quick {
 		s.seconds, s.rounds, *mib = 1, 1, 256
 	}
 	s.imageBytes = *mib << 20
@@ -96,10 +106,12 @@ func (s settings) check() error {
 		return errors.New("-image: at least 64 MiB")
 	case s.seconds < 0.1 || s.seconds > 600:
 		return errors.New("-seconds: between 0.1 and 600")
+	case s.client != clientAll && s.client != clientQEMU && s.client != clientKernel:
+		return fmt.Errorf("-client is %q: must be all, qemu or kernel", s.client)
 	case s.rounds < 1 || s.rounds > 100:
 		return errors.New("-rounds: between 1 and 100")
 	}
-	return lab.Need("ip", "qemu-img", "ganesha.nfsd", "rpcbind", "mount")
+	return lab.Need("ip", "qemu-img", "ganesha.nfsd", "rpcbind", "mount", "linux.uml", "unshare", "bash", "fio")
 }
 
 func fail(err error) int {
@@ -107,9 +119,11 @@ func fail(err error) int {
 	return 1
 }
 
-// measure starts both servers, runs every pattern and stops them. On failure the folder stays.
+// measure starts both servers, has both clients work on them and stops them. On failure the folder
+// stays.
 func measure(ctx context.Context, s settings) (figures *figures, err error) {
-	l, err := lab.Open(ctx, lab.Options{Binary: s.binary, Dir: s.dir, Nodes: 3})
+	// OpenNFS: the kernel that is a client is not on a node.
+	l, err := lab.Open(ctx, lab.Options{Binary: s.binary, Dir: s.dir, Nodes: 3, OpenNFS: true})
 	if err != nil {
 		return nil, err
 	}
@@ -124,12 +138,12 @@ func measure(ctx context.Context, s settings) (figures *figures, err error) {
 	if err != nil {
 		return nil, err
 	}
-	peer, err := startGanesha(ctx, filepath.Join(l.Dir, "ganesha"))
+	peer, err := startGanesha(ctx, l)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, peer.close()) }()
+	defer peer.close()
 
 	b := &bench{settings: s, ours: ours, peer: peer, scratch: l.Dir, started: time.Now()}
-	return b.run(ctx)
+	return b.run(ctx, l)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -57,7 +58,7 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(b.started).Seconds(), fmt.Sprintf(format, args...))
 }
 
-func (b *bench) run(ctx context.Context) (*figures, error) {
+func (b *bench) run(ctx context.Context, l *lab.Lab) (*figures, error) {
 	f := &figures{Date: time.Now().Format(time.DateOnly), Machine: describeMachine(),
 		ImageBytes: b.imageBytes, Seconds: b.seconds, Rounds: b.rounds}
 	pids := b.ours.pids()
@@ -69,7 +70,35 @@ func (b *bench) run(ctx context.Context) (*figures, error) {
 		}
 		f.Memory[i].IdleBytes = now
 	}
-	for _, s := range []*server{b.ours, b.peer.server} {
+	if b.client != clientKernel {
+		rows, err := b.runPatterns(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f.Rows = rows
+	}
+	if b.client != clientQEMU {
+		k := &kernelBench{bench: b, lab: l}
+		rows, err := k.run(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f.Kernel = rows
+	}
+	for i, pid := range pids {
+		_, peak, err := lab.Memory(pid)
+		if err != nil {
+			return nil, err
+		}
+		f.Memory[i].PeakBytes = peak
+	}
+	return f, nil
+}
+
+// runPatterns has QEMU's client work on an image at each server.
+func (b *bench) runPatterns(ctx context.Context) (rows []row, err error) {
+	servers := [2]*server{b.ours, b.peer.server}
+	for _, s := range servers {
 		b.say("%s: fill an image of %d MiB", s.name, b.imageBytes>>20)
 		if err := s.create(ctx, b.imageBytes); err != nil {
 			return nil, err
@@ -83,22 +112,15 @@ func (b *bench) run(ctx context.Context) (*figures, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
-		f.Rows = append(f.Rows, row)
+		rows = append(rows, row)
 	}
-	for _, s := range []*server{b.ours, b.peer.server} {
+	for _, s := range servers {
 		b.say("%s: read the image back", s.name)
 		if err := s.verify(ctx, filepath.Join(b.scratch, s.name+".img"), b.imageBytes); err != nil {
 			return nil, err
 		}
 	}
-	for i, pid := range pids {
-		_, peak, err := lab.Memory(pid)
-		if err != nil {
-			return nil, err
-		}
-		f.Memory[i].PeakBytes = peak
-	}
-	return f, nil
+	return rows, nil
 }
 
 // compare lets both servers take turns on one pattern.
@@ -177,14 +199,10 @@ func once(ctx context.Context, s *server, p pattern, count int) (result, error) 
 
 // median is the run with the middle speed; of an even number the slower of the two.
 func median(runs []result) result {
-	sorted := slices.SortedFunc(slices.Values(runs), func(a, b result) int {
-		switch {
-		case a.PerSecond < b.PerSecond:
-			return -1
-		case a.PerSecond > b.PerSecond:
-			return 1
-		}
-		return 0
-	})
+	return medianBy(runs, func(r result) float64 { return r.PerSecond })
+}
+
+func medianBy[R any](runs []R, speed func(R) float64) R {
+	sorted := slices.SortedFunc(slices.Values(runs), func(a, b R) int { return cmp.Compare(speed(a), speed(b)) })
 	return sorted[(len(sorted)-1)/2]
 }

@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"trinas/packaging/lab"
@@ -27,6 +24,10 @@ type server struct {
 	host *lab.Host // qemu-img runs here
 	url  string
 	pids func() []int // its processes
+
+	// What a kernel mounts, from the nodes' network.
+	addr, export string
+	mountPort    int
 }
 
 // startCluster makes three agents with a volume, whose primary is the node that is measured at.
@@ -49,7 +50,8 @@ func startCluster(ctx context.Context, l *lab.Lab) (*server, error) {
 		return all
 	}
 	n1 := l.Nodes[0]
-	return &server{name: "trinas", host: n1.Host, url: n1.URL("/"+volume, imageName), pids: pids}, nil
+	return &server{name: "trinas", host: n1.Host, url: n1.URL("/"+volume, imageName), pids: pids,
+		addr: n1.Addr, mountPort: 2049, export: "/" + volume}, nil
 }
 
 // processorTime is what the server's processes have used so far.
@@ -129,90 +131,4 @@ func (s *server) bench(ctx context.Context, p pattern, count int) (time.Duration
 		return 0, fmt.Errorf("%s: qemu-img bench says %q seconds", s.name, m[1])
 	}
 	return time.Duration(seconds * float64(time.Second)), nil
-}
-
-// ganesha is nfs-ganesha with a configuration, an rpcbind and a network namespace of its own.
-type ganesha struct {
-	*server
-	cmd  *exec.Cmd
-	done chan struct{}
-}
-
-// ganeshaConfig: NFSv3 without lock manager. NFS and MOUNT cannot share a port.
-const ganeshaConfig = `NFS_CORE_PARAM {
-    Protocols = 3;
-    NFS_Port = 2049;
-    MNT_Port = 20048;
-    Enable_NLM = false;
-    Enable_RQUOTA = false;
-}
-EXPORT {
-    Export_Id = 1;
-    Path = %[1]q;
-    Pseudo = "/export";
-    Protocols = 3;
-    SecType = sys;
-    Access_Type = RW;
-    Squash = None;
-    FSAL { Name = VFS; }
-}
-`
-
-// ganeshaScript runs in a mount namespace of its own (ip-netns(8) makes one): rpcbind and ganesha
-// meet at a socket below /run, where the machine's own rpcbind may be.
-const ganeshaScript = `mount -t tmpfs tmpfs /run && mkdir /run/rpcbind /run/ganesha && rpcbind -w &&
-exec ganesha.nfsd -F -f "$1/ganesha.conf" -L "$1/ganesha.log" -N NIV_EVENT -p /run/ganesha.pid`
-
-// startGanesha has ganesha export a folder below dir, through the plain file system.
-func startGanesha(ctx context.Context, dir string) (*ganesha, error) {
-	export := filepath.Join(dir, "export")
-	if err := os.MkdirAll(export, 0o777); err != nil {
-		return nil, fmt.Errorf("ganesha: %w", err)
-	}
-	config := fmt.Sprintf(ganeshaConfig, export)
-	if err := os.WriteFile(filepath.Join(dir, "ganesha.conf"), []byte(config), 0o644); err != nil {
-		return nil, fmt.Errorf("ganesha: %w", err)
-	}
-	host, err := lab.OpenHost(ctx, "ganesha")
-	if err != nil {
-		return nil, err
-	}
-	g := &ganesha{done: make(chan struct{})}
-	g.server = &server{name: "ganesha", host: host, url: host.URL(export, imageName), pids: g.pid}
-	g.cmd = host.Command(context.WithoutCancel(ctx), "sh", "-c", ganeshaScript, "sh", dir)
-	var said strings.Builder
-	g.cmd.Stdout, g.cmd.Stderr = &said, &said
-	if err := g.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("ganesha: %w", err)
-	}
-	go func() {
-		_ = g.cmd.Wait() // its end is noticed by whoever asks it
-		close(g.done)
-	}()
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	for {
-		_, err := host.Output(ctx, "qemu-img", "create", "-q", "-f", "raw", g.url, "4096")
-		if err == nil {
-			return g, nil
-		}
-		select {
-		case <-g.done:
-			return nil, fmt.Errorf("ganesha has ended: %s; see %s", said.String(), filepath.Join(dir, "ganesha.log"))
-		case <-ctx.Done():
-			_ = g.close()
-			return nil, fmt.Errorf("ganesha does not serve: %w; see %s", err, filepath.Join(dir, "ganesha.log"))
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
-// pid is ganesha's: the shell has become it.
-func (g *ganesha) pid() []int { return []int{g.cmd.Process.Pid} }
-
-// close kills ganesha and rpcbind, which has its own session, with their namespace.
-func (g *ganesha) close() error {
-	err := g.host.Close()
-	<-g.done
-	return err
 }

@@ -1,18 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"trinas/packaging/lab"
+	"trinas/packaging/lab/guest"
 )
 
 // runner runs scenarios one after the other on one cluster, each with guests and a volume of its own.
@@ -27,7 +26,7 @@ type runner struct {
 
 func (r *runner) runAll(ctx context.Context, scenarios []*scenario) error {
 	r.init = filepath.Join(r.lab.Dir, "init")
-	if err := build(ctx, "trinas/packaging/lab/guest/init", r.init); err != nil {
+	if err := guest.Build(ctx, "trinas/packaging/lab/guest/init", r.init); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -143,15 +142,5 @@ func (r *runner) prepare(ctx context.Context, s *scenario, kit string) error {
 	if !s.goCode {
 		return nil
 	}
-	return build(ctx, "./"+s.Dir, filepath.Join(kit, s.Name))
-}
-
-// build builds a program that needs no libraries.
-func build(ctx context.Context, pkg, out string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if b, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s: %w: %s", pkg, err, bytes.TrimSpace(b))
-	}
-	return nil
+	return guest.Build(ctx, "./"+s.Dir, filepath.Join(kit, s.Name))
 }

@@ -170,6 +170,17 @@ func (l *Lab) CreateVolume(ctx context.Context, name string) error {
 	return nil
 }
 
+// AddHost puts one more host on the nodes' network, without an agent, and returns it with its
+// address. It goes with the lab. Nodes and hosts together are MaxNodes at most.
+func (l *Lab) AddHost(ctx context.Context, name string) (*Host, string, error) {
+	number := len(l.net.hosts)
+	if number >= MaxNodes {
+		return nil, "", fmt.Errorf("a lab has %d hosts at most", MaxNodes)
+	}
+	host, err := l.net.attach(ctx, name)
+	return host, hostAddress(number), err
+}
+
 // Node returns the node of that name, or nil.
 func (l *Lab) Node(name string) *Node {
 	for _, n := range l.Nodes {

@@ -43,23 +43,29 @@ func (w *network) connect(ctx context.Context, names []string) error {
 	); err != nil {
 		return err
 	}
-	for i, name := range names {
-		host, err := OpenHost(ctx, name)
-		if err != nil {
-			return err
-		}
-		w.hosts = append(w.hosts, host)
-		port := fmt.Sprintf("port%d", i+1)
-		if err := runAll(ctx,
-			"ip -n "+host.NS+" link add eth0 type veth peer name "+port+" netns "+w.hub.NS,
-			"ip -n "+w.hub.NS+" link set dev "+port+" master br0 up",
-			"ip -n "+host.NS+" addr add "+hostAddress(i)+"/24 dev eth0",
-			"ip -n "+host.NS+" link set eth0 up",
-		); err != nil {
+	for _, name := range names {
+		if _, err := w.attach(ctx, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// attach makes the network's next host.
+func (w *network) attach(ctx context.Context, name string) (*Host, error) {
+	host, err := OpenHost(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	w.hosts = append(w.hosts, host)
+	number := len(w.hosts)
+	port := fmt.Sprintf("port%d", number)
+	return host, runAll(ctx,
+		"ip -n "+host.NS+" link add eth0 type veth peer name "+port+" netns "+w.hub.NS,
+		"ip -n "+w.hub.NS+" link set dev "+port+" master br0 up",
+		"ip -n "+host.NS+" addr add "+hostAddress(number-1)+"/24 dev eth0",
+		"ip -n "+host.NS+" link set eth0 up",
+	)
 }
 
 // close removes all hosts. May be called twice.

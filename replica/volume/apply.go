@@ -1,14 +1,11 @@
 package volume
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // effects is what an entry does to objects besides writing: it happens after the table has
 // changed, so that nobody can read, by what the table said before, what is cut off.
 type effects struct {
-	remove FileID // its object goes; 0: none
+	remove FileID // its object goes, in Tidy; 0: none
 	cut    FileID // its object is cut to cutSize; 0: none
 	size   uint64
 }
@@ -20,7 +17,7 @@ type effects struct {
 //
 //	decode → the same request again? its first answer
 //	WRITE:   check → bytes into the object → table
-//	others:  check → table → objects cut or removed
+//	others:  check → table → objects cut; removed by Tidy
 func (v *Volume) Apply(index, term uint64, data []byte) (Result, error) {
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
@@ -45,6 +42,31 @@ func (v *Volume) Apply(index, term uint64, data []byte) (Result, error) {
 	return r, nil
 }
 
+// Tidy takes away the object of a file that the last entry has removed: work that nobody has to wait
+// for, since no handle reaches it any more. For the caller of Apply, once it has answered; Checkpoint
+// and the next Apply do what was left out. Errors as with Apply.
+func (v *Volume) Tidy() error {
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	return v.tidy()
+}
+
+// tidy is Tidy with applyMu held.
+func (v *Volume) tidy() error {
+	if err := v.broken(); err != nil {
+		return err
+	}
+	id := v.after.remove
+	if id == 0 {
+		return nil
+	}
+	v.after.remove = 0
+	if err := v.objects.remove(id); err != nil {
+		return v.fail(fmt.Errorf("remove object %s: %w", v.fs.Path(objectPath(id)), err))
+	}
+	return nil
+}
+
 // ApplyConf applies a committed change of the Raft configuration: it advances and sets conf in
 // one step, so that no checkpoint has the one without the other. Errors as with Apply.
 func (v *Volume) ApplyConf(index, term uint64, conf []byte) error {
@@ -60,9 +82,10 @@ func (v *Volume) ApplyConf(index, term uint64, conf []byte) error {
 	return nil
 }
 
-// expect checks that the entry is the next one and that the replica is whole.
+// expect checks that the entry is the next one and that the replica is whole, and ends what the last
+// one has begun.
 func (v *Volume) expect(index, term uint64) error {
-	if err := v.broken(); err != nil {
+	if err := v.tidy(); err != nil {
 		return err
 	}
 	if index != v.applied+1 || term < v.term {
@@ -93,14 +116,10 @@ func (v *Volume) applyOp(index, term uint64, op *Op, r *Result) error {
 	v.applied, v.term = index, term
 	v.mu.Unlock()
 
-	var errs []error
 	if v.after.cut != 0 {
-		errs = append(errs, v.objects.truncate(v.after.cut, v.after.size))
+		return v.objects.truncate(v.after.cut, v.after.size)
 	}
-	if v.after.remove != 0 {
-		errs = append(errs, v.objects.remove(v.after.remove))
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (v *Volume) mutate(index, term uint64, op *Op, r *Result) {

@@ -49,7 +49,7 @@ func (v *Volume) Checkpoint(ctx context.Context) (index uint64, err error) {
 	}
 
 	v.applyMu.Lock()
-	if err := v.broken(); err != nil {
+	if err := v.tidy(); err != nil {
 		v.applyMu.Unlock()
 		return 0, err
 	}

@@ -417,6 +417,9 @@ func TestLinks(t *testing.T) {
 	if r := w.ask(on(w.file, Read).read(0, 10)); r.Err != ESTALE {
 		t.Errorf("read of a replaced file: errno %d", r.Err)
 	}
+	if err := w.v.Tidy(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.v.fs.Stat(objectPath(w.file.File)); err == nil {
 		t.Error("the object of a removed file is still there")
 	}

@@ -78,7 +78,7 @@ type Volume struct {
 	applyMu sync.Mutex
 	op      Op      // decoded here, to use its memory again
 	pieces  []piece // of the write under way
-	after   effects // of the entry under way on objects
+	after   effects // on objects: of the entry under way, or what Tidy still has to do of the last one
 
 	mu      sync.RWMutex // guards below; not held across I/O
 	table   table

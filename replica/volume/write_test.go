@@ -148,3 +148,33 @@ func TestRead_Buffer(t *testing.T) {
 		t.Errorf("%q", res.Data)
 	}
 }
+
+// A removed file's object goes with Tidy at the latest when a checkpoint counts or another entry is
+// applied: after the answer, but before anything could rely on it.
+func TestTidy(t *testing.T) {
+	for name, next := range map[string]func(*rig) error{
+		"tidy":       func(r *rig) error { return r.v.Tidy() },
+		"checkpoint": func(r *rig) error { _, err := r.v.Checkpoint(t.Context()); return err },
+		"entry":      func(r *rig) error { r.must(in(rootDir, MkDir, "next")); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := disk.NewMem(1).FS()
+			r := newRig(t, fs)
+			f := r.must(in(rootDir, Create, "f"))
+			r.must(on(f, Write).data(0, []byte("gone soon")))
+			r.must(in(rootDir, Remove, "f"))
+			if res := r.ask(on(f, Read).read(0, 10)); res.Err != ESTALE {
+				t.Errorf("read of a removed file: errno %d", res.Err)
+			}
+			if _, err := fs.Stat(objectPath(f.File)); err != nil {
+				t.Errorf("the answer has waited for the object's removal: %v", err)
+			}
+			if err := next(r); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fs.Stat(objectPath(f.File)); err == nil {
+				t.Error("the object of a removed file is still there")
+			}
+		})
+	}
+}

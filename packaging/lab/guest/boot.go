@@ -22,6 +22,9 @@ const bootFile = "/boot.json"
 // ShareDir is where the guest finds the folder that it has in common with the host.
 const ShareDir = "/guest"
 
+// startMark is a line that init sends before it runs the program: the kernel is up.
+const startMark = "\x00start"
+
 // endMark begins the last line that init sends: the status of the script follows, in decimal, and a
 // line feed. No text has a zero byte.
 const endMark = "\x00end "

@@ -105,6 +105,9 @@ func run(args []string) (int, error) {
 			return 125, fmt.Errorf("serial line: %w", err)
 		}
 	}
+	if _, err := fmt.Fprintln(line, startMark); err != nil {
+		return 125, fmt.Errorf("serial line: %w", err)
+	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.WaitDelay = ShareDir, drainTimeout
 	out := struct{ io.Writer }{line} // not a file: programs must not find a terminal

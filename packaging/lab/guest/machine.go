@@ -106,12 +106,18 @@ func (m *Machine) boot(ctx context.Context, initrd string) (int, error) {
 		return 0, fmt.Errorf("start its kernel: %w", err)
 	}
 	serial.Close()
-	nudged := make(chan struct{})
+	started, nudged := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(nudged)
-		nudge(ctx, cmd.Process.Pid)
+		select {
+		case <-started: // not before: signals that come while the kernel sets itself up can hang it
+			nudge(ctx, cmd.Process.Pid)
+		case <-time.After(bootTimeout):
+			_ = cmd.Process.Kill()
+		case <-ctx.Done():
+		}
 	}()
-	status, err := m.follow(out)
+	status, err := m.follow(out, started)
 	end()
 	<-nudged
 	if waitErr := cmd.Wait(); err != nil {
@@ -120,12 +126,22 @@ func (m *Machine) boot(ctx context.Context, initrd string) (int, error) {
 	return status, nil
 }
 
-// follow hands out lines until the last one, which holds the status.
-func (m *Machine) follow(out io.Reader) (int, error) {
+// bootTimeout is how long the kernel and init may take until the program runs; about 2 s are usual.
+const bootTimeout = time.Minute
+
+// follow hands out lines until the last one, which holds the status. It closes started when the
+// program is about to run.
+func (m *Machine) follow(out io.Reader, started chan<- struct{}) (int, error) {
+	up := false
 	in := bufio.NewReaderSize(out, maxLineBytes)
 	for {
 		b, err := in.ReadSlice('\n')
 		line := strings.TrimSuffix(string(b), "\n")
+		if line == startMark && !up {
+			up = true
+			close(started)
+			continue
+		}
 		// The mark may follow output that does not end in a line feed.
 		if text, status, found := strings.Cut(line, endMark); found {
 			if text != "" {
@@ -137,6 +153,9 @@ func (m *Machine) follow(out io.Reader) (int, error) {
 			m.Line(line)
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			if !up {
+				return 0, fmt.Errorf("it did not come up, or not within %v", bootTimeout)
+			}
 			return 0, errors.New("it ended before its program did")
 		}
 	}

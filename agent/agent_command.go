@@ -43,6 +43,10 @@ func (c *cli) agentCommand() *cobra.Command {
 				log.Warn("a guest that swaps to a volume of its own node could stall: "+
 					"run the agent with CAP_SYS_RESOURCE", "cause", err)
 			}
+			if err := protectFromOOM(); err != nil {
+				log.Warn("when this machine's memory runs out the agent may be killed, and guests stand still: "+
+					"run it with CAP_SYS_RESOURCE", "cause", err)
+			}
 			debug.SetMemoryLimit(int64(cfg.Memory.Limit))
 			return newDaemon(cfg, f.pprof, log).Run(cmd.Context())
 		},

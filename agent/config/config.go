@@ -101,7 +101,7 @@ type Raft struct {
 	Lease     Duration `toml:"lease"`
 }
 
-// Memory is the table [memory]. Limit is bytes.
+// Memory is the table [memory]. Limit is bytes; 0: Validate sets it by the machine's memory.
 type Memory struct {
 	Limit Size `toml:"limit"`
 }
@@ -122,7 +122,6 @@ func Default() Config {
 			Election:  Duration(time.Second),
 			Lease:     Duration(300 * time.Millisecond),
 		},
-		Memory: Memory{Limit: 300 * MiB},
 	}
 }
 

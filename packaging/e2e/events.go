@@ -19,6 +19,8 @@ import (
 //	disturb SECONDS  every so many seconds something happens to the primary, until calm
 //	calm             ends that, waits until all replicas are UpToDate, answers how often it happened
 //	primary NODE     hands the volume over to a node (n1, n2, ...)
+//	invite           answers ADDRESS TOKEN, for a guest that joins the cluster itself
+//	volume           makes the scenario's volume, for such a guest, once it has joined
 const (
 	requestMark = "@"
 	answersDir  = "answers"
@@ -93,6 +95,13 @@ func (e *events) act(ctx context.Context, word, argument string) (string, error)
 		ctx, cancel := context.WithTimeout(ctx, backTimeout)
 		defer cancel()
 		return "ok", e.lab.SetPrimary(ctx, e.volume, n)
+	case "invite":
+		inv, err := e.lab.Nodes[0].Invite(ctx)
+		return inv.Address + " " + inv.Token, err
+	case "volume":
+		ctx, cancel := context.WithTimeout(ctx, backTimeout)
+		defer cancel()
+		return "ok", e.lab.CreateVolume(ctx, e.volume)
 	}
 	return "", fmt.Errorf("unknown request %q", word)
 }

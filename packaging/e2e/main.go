@@ -60,7 +60,7 @@ func run() int {
 	if err != nil {
 		return fail(err)
 	}
-	r := &runner{lab: l, folder: *folder, quick: *quick, verbose: *verbose, update: *update}
+	r := &runner{lab: l, binary: *binary, folder: *folder, quick: *quick, verbose: *verbose, update: *update}
 	err = errors.Join(r.runAll(ctx, scenarios), l.Close())
 	// After a failure data and logs are evidence; after a ^C they are only in the way.
 	if *keep || err != nil && ctx.Err() == nil {

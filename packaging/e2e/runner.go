@@ -19,6 +19,7 @@ import (
 // own.
 type runner struct {
 	lab                    *lab.Lab
+	binary                 string // the trinas program
 	folder                 string
 	quick, verbose, update bool
 
@@ -57,9 +58,17 @@ func (r *runner) runAll(ctx context.Context, scenarios []*scenario) error {
 
 // run runs one scenario and returns how many checks passed.
 func (r *runner) run(ctx context.Context, s *scenario) (int, error) {
+	if s.Disk > 0 {
+		return r.runMember(ctx, s)
+	}
 	if err := r.lab.CreateVolume(ctx, s.Name); err != nil {
 		return 0, err
 	}
+	return r.runGuest(ctx, s, "")
+}
+
+// runGuest runs a scenario's guest, with a disk when one is named.
+func (r *runner) runGuest(ctx context.Context, s *scenario, disk string) (int, error) {
 	addresses := make([]string, len(r.lab.Nodes))
 	for i, n := range r.lab.Nodes {
 		addresses[i] = n.Addr
@@ -69,7 +78,7 @@ func (r *runner) run(ctx context.Context, s *scenario) (int, error) {
 		quick = "1"
 	}
 	m := &guest.Machine{
-		Init: r.init, Memory: s.Memory, Limit: s.limit,
+		Init: r.init, Memory: s.Memory, Limit: s.limit, Disk: disk,
 		Modules: append([]string{"nfsv3"}, s.Modules...),
 		Args:    []string{"bash", scriptFile},
 		Env:     []string{"VOLUME=" + s.Name, "NODES=" + strings.Join(addresses, " "), "QUICK=" + quick},
@@ -123,6 +132,11 @@ func (r *runner) prepare(ctx context.Context, s *scenario, share string) error {
 			err = os.WriteFile(filepath.Join(share, filepath.Base(path)), b, 0o644)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	if s.Disk > 0 {
+		if err := copyFile(r.binary, filepath.Join(share, "trinas")); err != nil {
 			return err
 		}
 	}

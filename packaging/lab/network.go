@@ -20,20 +20,20 @@ type network struct {
 // hostAddress is the address of the network's host number i, from 0.
 func hostAddress(i int) string { return fmt.Sprintf("10.77.0.%d", i+1) }
 
-func openNetwork(ctx context.Context, names []string) (*network, error) {
+func openNetwork(ctx context.Context, lab string, names []string) (*network, error) {
 	removeStale()
-	hub, err := OpenHost(ctx, "switch")
+	hub, err := openHost(ctx, lab, "switch")
 	if err != nil {
 		return nil, err
 	}
 	w := &network{hub: hub}
-	if err := w.connect(ctx, names); err != nil {
+	if err := w.connect(ctx, lab, names); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
 }
 
-func (w *network) connect(ctx context.Context, names []string) error {
+func (w *network) connect(ctx context.Context, lab string, names []string) error {
 	if err := runAll(ctx,
 		"ip -n "+w.hub.NS+" link add br0 type bridge",
 		"ip -n "+w.hub.NS+" link set br0 up",
@@ -41,7 +41,7 @@ func (w *network) connect(ctx context.Context, names []string) error {
 		return err
 	}
 	for i, name := range names {
-		host, err := OpenHost(ctx, name)
+		host, err := openHost(ctx, lab, name)
 		if err != nil {
 			return err
 		}

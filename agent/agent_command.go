@@ -42,6 +42,10 @@ func (c *cli) agentCommand() *cobra.Command {
 				log.Warn("a guest that swaps to a volume of its own node could stall: "+
 					"run the agent with CAP_SYS_RESOURCE", "event", "no-io-flusher", "cause", err)
 			}
+			if err := protectFromOOM(); err != nil {
+				log.Warn("when this machine's memory runs out the agent may be killed, and guests stand still: "+
+					"run it with CAP_SYS_RESOURCE", "event", "oom-victim", "cause", err)
+			}
 			debug.SetMemoryLimit(int64(cfg.Memory.Limit))
 			err = newDaemon(cfg, f.pprof, log).Run(cmd.Context())
 			if err != nil && journal.Connected() {

@@ -247,9 +247,12 @@ func (d *daemon) serveNFS(node *replica.Node) error {
 		Listeners: own,
 		Further:   d.further,
 		Portmap:   d.config.NFS.Portmap,
-		RPC:       rpc.Options{MaxConns: d.config.NFS.MaxConnections, PrivilegedPorts: d.config.NFS.PrivilegedPorts},
-		NoVolume:  replica.ErrNoVolume,
-		Log:       d.log.With("node", node.Name()),
+		RPC: rpc.Options{
+			MaxConns: d.config.NFS.MaxConnections, PrivilegedPorts: d.config.NFS.PrivilegedPorts,
+			MaxTotalBytes: d.config.Memory.Share(2, 256*config.MiB), MaxConnBytes: d.config.Memory.Share(8, 32*config.MiB),
+		},
+		NoVolume: replica.ErrNoVolume,
+		Log:      d.log.With("node", node.Name()),
 	})
 	if err != nil {
 		return err
@@ -311,7 +314,8 @@ func (d *daemon) replicaOptions() replica.Options {
 		Listen:             c.Peer.Listen,
 		LogBytes:           int64(c.Log.Limit),
 		SegmentBytes:       int64(c.Log.Segment),
-		LogCacheBytes:      int64(c.Log.Cache),
+		LogCacheBytes:      c.Memory.Share(8, c.Log.Cache),
+		UnderWayBytes:      c.Memory.Share(8, 32*config.MiB),
 		CheckpointInterval: time.Duration(c.Checkpoint.Interval),
 
 		ResyncBytesPerSecond: int64(c.Resync.Rate),

@@ -37,12 +37,9 @@ type snapshotter interface {
 
 // Bounds on what a group keeps in memory and sends ahead.
 const (
-	maxMsgBytes         = 1 << 20  // entries in one append message (one entry may be larger)
-	maxInflightMsgs     = 512      // append messages under way to one replica
-	maxInflightBytes    = 16 << 20 // and their bytes
-	maxUncommittedBytes = 64 << 20 // Raft refuses proposals beyond it; roomBytes keeps us below
-	maxApplyBytes       = 8 << 20  // committed entries handed to the applier at once
-	roomBytes           = 32 << 20 // proposals between acceptance and apply
+	maxMsgBytes     = 1 << 20 // entries in one append message (one entry may be larger)
+	maxInflightMsgs = 512     // append messages under way to one replica; their bytes: half of Options.UnderWayBytes
+	maxApplyBytes   = 8 << 20 // committed entries handed to the applier at once
 )
 
 // group is this node's member of one Raft group.
@@ -142,7 +139,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 		held:      map[uint64]*raftpb.Message{},
 	}
 	g.store = &storage{Group: log.Group(id), sm: sm}
-	g.table.init()
+	g.table.init(int(opt.UnderWayBytes))
 	g.queue.init()
 	g.reads.init()
 	g.leastFree.Store(^uint64(0))
@@ -182,9 +179,9 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 		AsyncStorageWrites:        true,
 		MaxSizePerMsg:             maxMsgBytes,
 		MaxCommittedSizePerReady:  maxApplyBytes,
-		MaxUncommittedEntriesSize: maxUncommittedBytes,
+		MaxUncommittedEntriesSize: 2 * uint64(opt.UnderWayBytes), // Raft refuses what is beyond it; proposals.reserve keeps us below
 		MaxInflightMsgs:           maxInflightMsgs,
-		MaxInflightBytes:          maxInflightBytes,
+		MaxInflightBytes:          max(uint64(opt.UnderWayBytes)/2, maxMsgBytes), // Raft wants at least MaxSizePerMsg
 		CheckQuorum:               true,
 		PreVote:                   true,
 		DisableProposalForwarding: true, // the primary stamps time: Node.Do sends operations on itself

@@ -43,13 +43,16 @@ func (p *proposal) fail(err error) {
 // proposals are the entries of this leadership that have their place in the log and are not
 // applied yet. It also bounds their bytes.
 type proposals struct {
+	limitBytes int
+
 	mu      sync.Mutex
 	byIndex map[uint64]*proposal
 	bytes   int
 	room    sync.Cond // bytes went down
 }
 
-func (t *proposals) init() {
+func (t *proposals) init(limitBytes int) {
+	t.limitBytes = limitBytes
 	t.byIndex = map[uint64]*proposal{}
 	t.room.L = &t.mu
 }
@@ -59,7 +62,7 @@ func (t *proposals) init() {
 // leadership that commits nothing ends (CheckQuorum), which gives back all it had.
 func (t *proposals) reserve(p *proposal) {
 	t.mu.Lock()
-	for t.bytes > 0 && t.bytes+p.bytes > roomBytes {
+	for t.bytes > 0 && t.bytes+p.bytes > t.limitBytes {
 		t.room.Wait()
 	}
 	t.bytes += p.bytes

@@ -60,6 +60,7 @@ type Options struct {
 	LogBytes             int64         // most bytes of log kept for replicas that lag; default 2 GiB
 	SegmentBytes         int64         // default 64 MiB
 	LogCacheBytes        int64         // default 32 MiB
+	UnderWayBytes        int64         // proposals between acceptance and apply, per group, and half of it sent ahead to one replica; default 32 MiB
 	CheckpointInterval   time.Duration // default 60 s
 	ResyncBytesPerSecond int64         // most that a replica which fell behind fetches; 0: no bound
 	ReserveBytes         uint64        // free space below which writes get ENOSPC; default 256 MiB
@@ -98,6 +99,7 @@ func (o Options) withDefaults() Options {
 	set(&o.LogBytes, 2<<30)
 	set(&o.SegmentBytes, 64<<20)
 	set(&o.LogCacheBytes, 32<<20)
+	set(&o.UnderWayBytes, 32<<20)
 	setTime(&o.CheckpointInterval, time.Minute)
 	setTime(&o.Heartbeat, 100*time.Millisecond)
 	setTime(&o.Election, time.Second)

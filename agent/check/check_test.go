@@ -276,6 +276,7 @@ func TestUnit(t *testing.T) {
 
 func TestMemory(t *testing.T) {
 	s := subject()
+	s.Config.Memory.Limit = 300 * config.MiB
 	for kib, want := range map[int]string{8 << 20: "ok|300 MiB of this machine's 8192 MiB", 1 << 20: "warning|1024|memory.limit", 512 << 10: "error|512|memory.limit"} {
 		expect(t, checkMemory(t.Context(), s, fakeHost(t, map[string]string{"proc/meminfo": fmt.Sprintf("MemTotal:       %d kB\nMemFree: 1 kB\n", kib)})), want)
 	}

@@ -107,7 +107,7 @@ type Raft struct {
 	Lease     Duration `toml:"lease"`
 }
 
-// Memory is the table [memory]. Limit is bytes.
+// Memory is the table [memory]. Limit is bytes; 0: Validate sets it by the machine's memory.
 type Memory struct {
 	Limit Size `toml:"limit"`
 }
@@ -133,8 +133,7 @@ func Default() Config {
 			Election:  Duration(time.Second),
 			Lease:     Duration(300 * time.Millisecond),
 		},
-		Memory: Memory{Limit: 300 * MiB},
-		PVE:    PVE{Dir: "/etc/pve"},
+		PVE: PVE{Dir: "/etc/pve"},
 	}
 }
 

@@ -213,3 +213,33 @@ func TestAdvertiseAddress(t *testing.T) {
 		t.Errorf("set: %q, %v", got, err)
 	}
 }
+
+// Goal: an agent without memory.limit takes what its machine can spare, and one with it that.
+func TestValidate_MemoryLimit(t *testing.T) {
+	for _, tt := range []struct{ machine, want Size }{
+		{128 * MiB, 64 * MiB}, {256 * MiB, 64 * MiB}, {GiB, 256 * MiB}, {64 * GiB, 300 * MiB},
+	} {
+		if got := memoryFor(tt.machine); got != tt.want {
+			t.Errorf("machine of %s: %s, want %s", tt.machine, got, tt.want)
+		}
+	}
+	machine, err := machineMemory()
+	if err != nil || machine < 64*MiB {
+		t.Fatalf("this machine has %s of memory, %v", machine, err)
+	}
+	c := Default()
+	c.Node.Name = "node1"
+	if err := c.Validate(); err != nil || c.Memory.Limit != memoryFor(machine) {
+		t.Errorf("without a key: %s, %v", c.Memory.Limit, err)
+	}
+	c.Memory.Limit = 128 * MiB
+	if err := c.Validate(); err != nil || c.Memory.Limit != 128*MiB {
+		t.Errorf("with 128MiB: %s, %v", c.Memory.Limit, err)
+	}
+	if n := c.Memory.Share(8, 32*MiB); n != 16<<20 {
+		t.Errorf("an eighth of 128MiB is %d", n)
+	}
+	if n := c.Memory.Share(8, 4*MiB); n != 4<<20 {
+		t.Errorf("an eighth of 128MiB, 4MiB at most, is %d", n)
+	}
+}

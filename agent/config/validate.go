@@ -15,7 +15,7 @@ import (
 var nodeName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
 
 // Validate reports the first key whose value cannot work, and fills in node.name from the host
-// where it is empty. It has no other effect.
+// where it is empty and memory.limit where it is 0. It has no other effect.
 func (c *Config) Validate() error {
 	c.Node.Given = c.Node.Given || c.Node.Name != ""
 	if c.Node.Name == "" {
@@ -24,6 +24,13 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("node.name: empty, and this host's name cannot be read: %w", err)
 		}
 		c.Node.Name, _, _ = strings.Cut(host, ".")
+	}
+	if c.Memory.Limit == 0 {
+		machine, err := machineMemory()
+		if err != nil {
+			return err
+		}
+		c.Memory.Limit = memoryFor(machine)
 	}
 	checks := []error{
 		absolute("data_dir", c.DataDir),

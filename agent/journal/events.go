@@ -51,6 +51,12 @@ func Events() []Event {
 			Next: "If volumes stay without a primary: trinas status on another node.",
 		},
 		{
+			Name: "oom-victim", ID: "fd9490e7791e4579a9d04e8b504786c1", Level: slog.LevelWarn,
+			Text:    "The agent cannot protect itself from the kernel's OOM killer",
+			Meaning: "When this machine's memory runs out the agent may be killed, and guests of this node stand still until it runs again.",
+			Next:    "Start it by its systemd unit, or with CAP_SYS_RESOURCE.",
+		},
+		{
 			Name: "no-io-flusher", ID: "6e3487e4a57f4c86918bf83afad3adda", Level: slog.LevelWarn,
 			Text: "The agent runs without PR_SET_IO_FLUSHER",
 			Meaning: "When memory is short the kernel may make the agent wait for the writing of pages " +

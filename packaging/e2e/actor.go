@@ -38,7 +38,7 @@ func (r *runner) cast(s *scenario) []*actor {
 	switch {
 	case s.Where == onHost:
 		return []*actor{add("host", "", nil)}
-	case s.Guests == guestOutside:
+	case s.Guests == guestOutside, s.Disk > 0:
 		return []*actor{add("guest", "", nil)}
 	case s.Guests == guestOne:
 		return []*actor{add(r.lab.Nodes[0].Name, "", r.lab.Nodes[0])}
@@ -71,7 +71,7 @@ func (r *runner) env(s *scenario, a *actor) []string {
 // what it asks for.
 func (r *runner) runGuest(ctx context.Context, s *scenario, a *actor, kit string, request func(share, line string)) error {
 	m := &guest.Machine{
-		Init: r.init, Memory: s.Memory, Limit: s.limit,
+		Init: r.init, Memory: s.Memory, Limit: s.limit, Disk: r.disk,
 		Modules: append([]string{"nfsv3"}, s.Modules...),
 		Args:    []string{"bash", scriptFile},
 		Env:     r.env(s, a),

@@ -23,6 +23,8 @@ import (
 //	calm             ends that, waits until all replicas are UpToDate, answers how often it happened
 //	primary NODE     hands the volume over to a node (n1, n2, ...)
 //	trinas WORD...   runs the command line on n1, answers what it prints
+//	invite           answers ADDRESS TOKEN, for a guest that joins the cluster itself
+//	volume           makes the scenario's volume, for such a guest, once it has joined
 //	meet NAME WORD   waits until all guests of the scenario have come there; answers their words
 //	memory NAME      answers, for n1, n2 and n3, the agent's resident memory: now, and the most since
 //	                 the last time it was asked for, each in MiB; NAME says what the moment is
@@ -122,6 +124,13 @@ func (e *events) act(ctx context.Context, from *actor, word, argument string) (s
 		return e.openRelay(argument)
 	case "drop", "dropped", "resend":
 		return e.lose(ctx, word, argument)
+	case "invite":
+		inv, err := e.lab.Nodes[0].Invite(ctx)
+		return inv.Address + " " + inv.Token, err
+	case "volume":
+		ctx, cancel := context.WithTimeout(ctx, backTimeout)
+		defer cancel()
+		return "ok", e.lab.CreateVolume(ctx, e.volume)
 	}
 	return "", fmt.Errorf("unknown request %q", word)
 }

@@ -22,6 +22,7 @@ type runner struct {
 	quick, verbose, update bool
 
 	init string // the guest's first process, built
+	disk string // the guest's, which is a node then; "": none
 }
 
 func (r *runner) runAll(ctx context.Context, scenarios []*scenario) error {
@@ -56,9 +57,17 @@ func (r *runner) runAll(ctx context.Context, scenarios []*scenario) error {
 
 // run runs one scenario and returns how many checks passed.
 func (r *runner) run(ctx context.Context, s *scenario) (int, error) {
+	if s.Disk > 0 {
+		return r.runMember(ctx, s)
+	}
 	if err := r.lab.CreateVolume(ctx, s.Name); err != nil {
 		return 0, err
 	}
+	return r.perform(ctx, s)
+}
+
+// perform runs a scenario on the cluster; its volume is there, or will be.
+func (r *runner) perform(ctx context.Context, s *scenario) (int, error) {
 	kit := filepath.Join(r.lab.Dir, "kit-"+s.Name)
 	if err := r.prepare(ctx, s, kit); err != nil {
 		return 0, err
@@ -136,6 +145,11 @@ func (r *runner) prepare(ctx context.Context, s *scenario, kit string) error {
 			err = os.WriteFile(filepath.Join(kit, filepath.Base(path)), b, 0o644)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	if s.Disk > 0 {
+		if err := copyFile(r.binary, filepath.Join(kit, "trinas")); err != nil {
 			return err
 		}
 	}

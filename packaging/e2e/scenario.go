@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"trinas/agent/config"
 )
 
 // Files of a scenario's folder.
@@ -35,13 +37,14 @@ type scenario struct {
 	Name string `toml:"-"` // of the folder, and of the volume
 	Dir  string `toml:"-"`
 
-	Where    string   `toml:"where"`    // onHost: the folder's program runs there, and no guest
-	Guests   string   `toml:"guests"`   // guestOne (default), guestEach, guestOutside
-	Quick    bool     `toml:"quick"`    // runs with -quick too, its script then with QUICK=1
-	Limit    string   `toml:"limit"`    // the longest that the guest may take: "90s"
-	Memory   string   `toml:"memory"`   // of the guest: "512M"
-	Modules  []string `toml:"modules"`  // kernel modules beside nfsv3
-	Programs []string `toml:"programs"` // programs of the host that the script uses and Debian's base lacks
+	Where    string      `toml:"where"`    // onHost: the folder's program runs there, and no guest
+	Guests   string      `toml:"guests"`   // guestOne (default), guestEach, guestOutside
+	Quick    bool        `toml:"quick"`    // runs with -quick too, its script then with QUICK=1
+	Limit    string      `toml:"limit"`    // the longest that the guest may take: "90s"
+	Memory   string      `toml:"memory"`   // of the guest: "512M"
+	Modules  []string    `toml:"modules"`  // kernel modules beside nfsv3
+	Disk     config.Size `toml:"disk"`     // "8GiB": the guest is a node itself, the third, with a disk of that size for it; see member.go
+	Programs []string    `toml:"programs"` // programs of the host that the script uses and Debian's base lacks
 
 	limit      time.Duration
 	expect     []string

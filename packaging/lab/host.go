@@ -24,12 +24,15 @@ const removeTimeout = 10 * time.Second
 // Host is a network namespace of its own, with a loopback: a machine without a network.
 type Host struct {
 	Name string
-	NS   string // as ip-netns(8) knows it: trinas-PID-Name
+	NS   string // as ip-netns(8) knows it: trinas-PID-Name, with the lab's name in between if it has one
 }
 
 // OpenHost makes a host.
-func OpenHost(ctx context.Context, name string) (*Host, error) {
-	h := &Host{Name: name, NS: fmt.Sprintf("trinas-%d-%s", os.Getpid(), name)}
+func OpenHost(ctx context.Context, name string) (*Host, error) { return openHost(ctx, "", name) }
+
+// openHost makes a host of a lab.
+func openHost(ctx context.Context, lab, name string) (*Host, error) {
+	h := &Host{Name: name, NS: fmt.Sprintf("trinas-%d-%s%s", os.Getpid(), lab, name)}
 	if err := runAll(ctx, "ip netns add "+h.NS); err != nil {
 		return nil, fmt.Errorf("network namespaces cannot be made here: %w", err)
 	}

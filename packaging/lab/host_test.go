@@ -32,7 +32,7 @@ func needNamespaces(t *testing.T) context.Context {
 // Hosts of a network reach one another, their loopbacks are their own, and nothing is left.
 func TestNetwork(t *testing.T) {
 	ctx := needNamespaces(t)
-	w, err := openNetwork(ctx, []string{"n1", "n2"})
+	w, err := openNetwork(ctx, "", []string{"n1", "n2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +86,22 @@ func TestNetwork(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(namespaceDir, ns)); err == nil {
 			t.Errorf("namespace %s is still there", ns)
 		}
+	}
+}
+
+// Two networks of one process, told apart by their labs' names, have the same addresses and no link.
+func TestNetwork_Named(t *testing.T) {
+	ctx := needNamespaces(t)
+	for _, lab := range []string{"", "other-"} {
+		w, err := openNetwork(ctx, lab, []string{"n1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := w.close(); err != nil {
+				t.Error(err)
+			}
+		}()
 	}
 }
 

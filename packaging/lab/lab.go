@@ -39,6 +39,7 @@ type Options struct {
 	Binary string // the trinas program
 	Dir    string // where the lab's folder is made; must be on a disk. "": /var/tmp
 	Nodes  int    // 1 to MaxNodes
+	Name   string // tells labs of one process apart: part of the namespaces' names; "" for one of them
 
 	// OpenNFS: every agent serves NFS on its node's address too, not only on the loopback. Guests need
 	// it to mount other nodes than their own.
@@ -76,7 +77,7 @@ func Open(ctx context.Context, opt Options) (*Lab, error) {
 	for i := range names {
 		names[i] = fmt.Sprintf("n%d", i+1)
 	}
-	if l.net, err = openNetwork(ctx, names); err != nil {
+	if l.net, err = openNetwork(ctx, opt.Name, names); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	for i, host := range l.net.hosts {

@@ -61,7 +61,7 @@ func OpenMachines(ctx context.Context, dir, tree, shown string, names []string) 
 		return nil, err
 	}
 	ms := &Machines{Dir: dir}
-	if ms.net, err = openNetwork(ctx, names); err != nil {
+	if ms.net, err = openNetwork(ctx, "", names); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	var hosts strings.Builder

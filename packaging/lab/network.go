@@ -13,6 +13,7 @@ import (
 //	trinas-PID-n2: lo, eth0 10.77.0.2 --+-- trinas-PID-switch: br0
 //	trinas-PID-n3: lo, eth0 10.77.0.3 --+
 type network struct {
+	lab   string // part of the namespaces' names, see Options.Name
 	hub   *Host
 	hosts []*Host // in the order of their names
 }
@@ -23,13 +24,13 @@ const Subnet = "10.77.0.0/24"
 // hostAddress is the address of the network's host number i, from 0.
 func hostAddress(i int) string { return fmt.Sprintf("10.77.0.%d", i+1) }
 
-func openNetwork(ctx context.Context, names []string) (*network, error) {
+func openNetwork(ctx context.Context, lab string, names []string) (*network, error) {
 	removeStale()
-	hub, err := OpenHost(ctx, "switch")
+	hub, err := openHost(ctx, lab, "switch")
 	if err != nil {
 		return nil, err
 	}
-	w := &network{hub: hub}
+	w := &network{lab: lab, hub: hub}
 	if err := w.connect(ctx, names); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -53,7 +54,7 @@ func (w *network) connect(ctx context.Context, names []string) error {
 
 // attach makes the network's next host.
 func (w *network) attach(ctx context.Context, name string) (*Host, error) {
-	host, err := OpenHost(ctx, name)
+	host, err := openHost(ctx, w.lab, name)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ type Machine struct {
 	Args    []string      // the program to run in ShareDir
 	Env     []string      // NAME=value, for the program
 	Limit   time.Duration // after it the guest is killed
+	Disk    string        // a file that the guest has as its disk /dev/ubda; "": no disk
 
 	Line func(string) // gets each line of output, without its end; called by one goroutine
 }
@@ -96,6 +97,9 @@ func (m *Machine) boot(ctx context.Context, initrd string) (int, error) {
 		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=null,fd:3", "quiet", "loglevel=5", "printk.time=1",
 		fmt.Sprintf("vec0:transport=tap,ifname=%s,depth=128,gro=1,mac=52:54:00:%02x:%02x:%02x",
 			m.Tap, rand.N(256), rand.N(256), rand.N(256)))
+	if m.Disk != "" {
+		args = append(args, "ubd0="+m.Disk) // what the guest syncs the kernel syncs on the host, by fdatasync
+	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)

@@ -126,9 +126,5 @@ func (c *cli) completeNode(cmd *cobra.Command, args []string, _ string) ([]strin
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	var names []string
-	for _, n := range c.statusForCompletion(cmd).Nodes {
-		names = append(names, n.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return c.nodeNames(cmd), cobra.ShellCompDirectiveNoFileComp
 }

@@ -153,11 +153,15 @@ func (c *cli) completePrimary(cmd *cobra.Command, args []string, prefix string) 
 	if len(args) != 1 {
 		return c.completeVolume(cmd, args, prefix)
 	}
-	var names []string
+	return c.nodeNames(cmd), cobra.ShellCompDirectiveNoFileComp
+}
+
+// nodeNames are the nodes' names, for completion.
+func (c *cli) nodeNames(cmd *cobra.Command) (names []string) {
 	for _, n := range c.statusForCompletion(cmd).Nodes {
 		names = append(names, n.Name)
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return names
 }
 
 // statusForCompletion is the node's status, or an empty one: a shell that waits for a completion

@@ -22,7 +22,7 @@ func (c *cli) volumeMove() *cobra.Command {
 		Short: "Move a volume's replica from one node to another",
 		Long: "Moves the replica of VOLUME on node FROM to node TO, or to the node with the fewest. The new replica is brought up to " +
 			"date first; the volume serves all the while.",
-		Args:              cobra.RangeArgs(2, 3),
+		Args: cobra.RangeArgs(2, 3),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 || len(args) > 2 {
 				return c.completeVolume(cmd, args, prefix)

@@ -168,16 +168,26 @@ func (q *caller) write(c *conn) error {
 	}
 }
 
-// take moves what waits into the given slices. From here on a request counts as sent.
+// takeBytes bounds what the writer takes at a time: on a connection that does not move it keeps that
+// memory also when those who called have given up.
+const takeBytes = 4 << 20
+
+// take moves of what waits the first takeBytes, one request at least, into the given slices. From
+// here on a request counts as sent.
 func (q *caller) take(requests []*buffer, cancels []uint64) ([]*buffer, []uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i, c := range q.waiting {
+	taken, bytes := 0, 0
+	for _, c := range q.waiting {
+		if taken > 0 && bytes+len(c.request.b) > takeBytes {
+			break
+		}
+		bytes += len(c.request.b)
 		requests = append(requests, c.request)
 		c.request = nil
-		q.waiting[i] = nil
+		taken++
 	}
-	q.waiting = q.waiting[:0]
+	q.waiting = slices.Delete(q.waiting, 0, taken)
 	cancels = append(cancels, q.cancels...)
 	q.cancels = q.cancels[:0]
 	return requests, cancels

@@ -116,7 +116,7 @@ func (e *events) act(ctx context.Context, from *actor, word, argument string) (s
 		return strings.TrimSpace(string(out)), err
 	case "memory":
 		answer, err := e.memory()
-		from.print(fmt.Sprintf("# memory of n1, n2, n3: now and peak, MiB: %s: %s", answer, argument))
+		from.note("memory of n1, n2, n3: now and peak, MiB: %s: %s", answer, argument)
 		return answer, err
 	case "stop", "kill", "start":
 		return "ok", e.endOrStart(ctx, word, argument)

@@ -1,5 +1,5 @@
 . ./checks.sh
-files=${QUICK:+1000} rounds=${QUICK:+2}
+files=${QUICK:+480} rounds=${QUICK:+2}
 files=${files:-200000} rounds=${rounds:-40}
 
 # Mounts 0 to 5 of this node, 6 and 7 of the others. nosharecache: each has its own cache of files and

@@ -251,8 +251,10 @@ func (t *trial) hang(ctx context.Context) error {
 	if err := m.FreezeData(ctx, 20*time.Second); err != nil {
 		return err
 	}
-	err := m.Await(ctx, "the journal to say that the log hangs", func() error {
-		out, err := m.Run(ctx, "journalctl", "-u", "trinas", "-o", "cat", "TRINAS_EVENT=log-stuck")
+	soon, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	err := m.Await(soon, "the journal to say that the log hangs", func() error {
+		out, err := m.Run(soon, "journalctl", "-u", "trinas", "-o", "cat", "TRINAS_EVENT=log-stuck")
 		if err == nil && !strings.Contains(string(out), "log hangs") {
 			err = errors.New("it does not")
 		}

@@ -88,8 +88,8 @@ rounds() {
     done
 }
 
-# Nothing is removed before everything is made: ext4 goes past each inode that was freed in the last minutes when
-# it looks for a free one, which can take much longer than the rest of making a file.
+# Nothing is removed before everything is made: files cost several times as much to make on ext4 for some minutes after
+# many were removed (measured; packaging/DESIGN.md).
 rounds tar_x tar_x
 for s in $SERVERS; do # speed with other contents or attributes would be none
     attach "$s"

@@ -64,6 +64,37 @@ func (c *crowd) sockets() (map[net.Conn]socket, error) {
 	return found, nil
 }
 
+// expect checks that the server has at least so many of a crowd's connections, and that what is wanted
+// holds for each of them.
+func (c *crowd) expect(what string, least int, holds func(socket) bool) error {
+	sockets, err := c.sockets()
+	if err == nil && len(sockets) < least {
+		err = fmt.Errorf("the server has %d of %d connections", len(sockets), len(c.conns))
+	}
+	for nc, k := range sockets {
+		if !holds(k) {
+			return errors.Join(err, fmt.Errorf("connection from %s: want %s, it has %+v", nc.LocalAddr(), what, k))
+		}
+	}
+	return err
+}
+
+// expectSoon is expect, for what becomes true once the agent has taken the connections: the kernel
+// does that before it.
+func (c *crowd) expectSoon(ctx context.Context, what string, least int, holds func(socket) bool) error {
+	for deadline := time.Now().Add(dialTimeout); ; {
+		err := c.expect(what, least, holds)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // sendingTo is the part of a crowd that the server has replies for which it cannot send.
 func (c *crowd) sendingTo() (*crowd, error) {
 	sockets, err := c.sockets()

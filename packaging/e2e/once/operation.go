@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,22 @@ type operation struct {
 }
 
 func (o *operation) folder() string { return strings.ReplaceAll(o.call, "/", "-") }
+
+// see looks at the operation's folder of a round through a mount.
+func (o *operation) see(mount, round string) *state {
+	return see(filepath.Join(mount, round, o.folder()))
+}
+
+// unchanged checks that every observer sees what was there before.
+func (o *operation) unchanged(round string, before *state) error {
+	var errs []error
+	for _, from := range observers() {
+		if diff := o.see(from, round).differs(before, o.settles); diff != "" {
+			errs = append(errs, fmt.Errorf("seen from %s: %s", from, diff))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // furnish makes an operation's folder.
 func furnish(path string) error {

@@ -38,34 +38,18 @@ func rounds() []round {
 }
 
 // play makes one call of each operation and returns what was wrong with each; err when the round
-// itself failed.
+// itself failed. name is the folder that it uses.
 func (r *round) play(name string, all []operation) (errs []error, err error) {
 	if _, err := ask("primary", r.primary); err != nil {
 		return nil, err
 	}
-	var calls []string
-	for i := range all {
-		calls = append(calls, all[i].call)
-		if err := furnish(filepath.Join(mounted, name, all[i].folder())); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := ask("drop", strings.Join(calls, " ")); err != nil {
+	calls, err := begin(name, all)
+	if err != nil {
 		return nil, err
 	}
-	var under sync.WaitGroup
-	ended := make([]error, len(all))
-	for i, op := range all {
-		under.Go(func() { ended[i] = op.run(filepath.Join(name, op.folder())) })
-	}
-	if _, err := ask("dropped"); err != nil {
-		return nil, fmt.Errorf("%w (%w)", err, errors.Join(ended...))
-	}
-
 	errs = make([]error, len(all))
-	look := func(from string, op *operation) *state { return see(filepath.Join(from, name, op.folder())) }
 	for i := range all {
-		if got := look(meddlers, &all[i]).String(); got != all[i].want {
+		if got := all[i].see(meddlers, name).String(); got != all[i].want {
 			errs[i] = fmt.Errorf("first it made %q, want %q", got, all[i].want)
 		}
 	}
@@ -79,30 +63,55 @@ func (r *round) play(name string, all []operation) (errs []error, err error) {
 				return nil, fmt.Errorf("meddle with %s: %w", op.call, err)
 			}
 		}
-		before[i] = look(meddlers, &all[i])
+		before[i] = op.see(meddlers, name)
 	}
-
 	answer, err := ask("resend")
 	if err != nil {
 		return nil, err
 	}
-	under.Wait()
+	ended := calls.wait()
 	if err := askAll(r.after); err != nil {
 		return nil, err
 	}
-	for i := range all {
-		op := &all[i]
-		errs[i] = errors.Join(errs[i], sentAgain(answer, op.call))
-		if ended[i] != nil {
-			errs[i] = errors.Join(errs[i], fmt.Errorf("the program got: %w", ended[i]))
-		}
-		for _, from := range observers() {
-			if diff := look(from, op).differs(before[i], op.settles); diff != "" {
-				errs[i] = errors.Join(errs[i], fmt.Errorf("seen from %s: %s", from, diff))
-			}
-		}
+	for i, op := range all {
+		errs[i] = errors.Join(errs[i], sentAgain(answer, op.call), ended[i], op.unchanged(name, before[i]))
 	}
 	return errs, os.RemoveAll(filepath.Join(meddlers, name))
+}
+
+// calls are those of a round, under way.
+type calls struct {
+	under sync.WaitGroup
+	errs  []error // what the programs got; to be read after wait
+}
+
+func (c *calls) wait() []error {
+	c.under.Wait()
+	return c.errs
+}
+
+// begin makes all calls and returns when they have been carried out and their replies are lost.
+func begin(name string, all []operation) (*calls, error) {
+	var names []string
+	for i := range all {
+		names = append(names, all[i].call)
+		if err := furnish(filepath.Join(mounted, name, all[i].folder())); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := ask("drop", strings.Join(names, " ")); err != nil {
+		return nil, err
+	}
+	c := &calls{errs: make([]error, len(all))}
+	for i, op := range all {
+		c.under.Go(func() {
+			if err := op.run(filepath.Join(name, op.folder())); err != nil {
+				c.errs[i] = fmt.Errorf("the program got: %w", err)
+			}
+		})
+	}
+	_, err := ask("dropped")
+	return c, err
 }
 
 func askAll(requests []string) error {

@@ -89,6 +89,11 @@ func (r *Relay) accept() {
 		p := &pair{relay: r, client: nc, port: nc.RemoteAddr().(*net.TCPAddr).Port}
 		r.mu.Lock()
 		r.pairs[p] = struct{}{}
+		select {
+		case <-r.closed: // Close may have looked at the pairs before
+			p.reset()
+		default:
+		}
 		r.mu.Unlock()
 		r.work.Go(p.run)
 	}

@@ -119,6 +119,13 @@ func Events() []Event {
 			Every: 10 * time.Minute,
 		},
 		{
+			Name: "log-no-index", ID: "7c1f0a52d9b64c6f8f0e0c3a4f1b9d27", Level: slog.LevelWarn,
+			Text: "The index of the write-ahead log could not be written",
+			Meaning: "The agent is stopping. Nothing is lost: its next start reads the whole log, which takes " +
+				"seconds instead of milliseconds.",
+			Next: "Look at the reason and at the disk under data_dir.",
+		},
+		{
 			Name: "log-slow", ID: "2ea96805314a4a2b8c84986a9ec05933", Level: slog.LevelWarn,
 			Text: "The disk of the write-ahead log is slow",
 			Meaning: "Syncs take too long again and again. This node hands over what it is the primary " +

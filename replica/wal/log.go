@@ -261,10 +261,17 @@ func (l *Log) Close() error {
 	l.prepare.Broadcast()
 	l.mu.Unlock()
 	<-l.prepared
-	if first {
-		return errors.Join(l.Err(), l.closeFiles())
+	if !first {
+		return l.Err()
 	}
-	return l.Err()
+	if err := l.Err(); err != nil {
+		return errors.Join(err, l.closeFiles())
+	}
+	if err := l.saveIndex(); err != nil {
+		l.logger.Warn("the index of the log could not be written: the next start takes longer",
+			"event", "log-no-index", "path", l.fs.Path(indexName), "err", err)
+	}
+	return l.closeFiles()
 }
 
 func (l *Log) closeFiles() error {

@@ -48,18 +48,24 @@ func (l *Log) recover() error {
 		return err
 	}
 	r := replay{log: l}
-	if err := r.run(); err != nil {
-		return err
+	unread := l.loadIndex()
+	if unread != nil {
+		l.logger.Debug("the log is read whole", "path", l.fs.Path(indexName), "err", unread)
+		if err := r.run(); err != nil {
+			return err
+		}
 	}
 	if err := l.checkGroups(); err != nil {
 		return err
 	}
-	if err := l.tidy(); err != nil {
+	if err := errors.Join(l.dropIndex(), l.tidy()); err != nil {
 		return err
 	}
 	if l.w.tail != nil {
-		if err := r.rewriteLast(); err != nil {
-			return err
+		if unread != nil {
+			if err := r.rewriteLast(); err != nil {
+				return err
+			}
 		}
 		l.w.freed = true
 		l.freeSegments()

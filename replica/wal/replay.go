@@ -85,7 +85,7 @@ func (r *replay) segment(s *segment) error {
 	if l.oldest == 0 {
 		l.oldest = s.num
 	}
-	l.tail, l.w.tail, l.w.frame = s.num, s, r.last.frame
+	l.tail, l.w.tail, l.w.frame, l.w.last = s.num, s, r.last.frame, r.last.off
 	return nil
 }
 

@@ -18,6 +18,7 @@ const keepBufferBytes = maxFrameBytes + 64<<10 // a larger buffer is not kept
 type writer struct {
 	frame   uint64 // number of the last frame
 	tail    *segment
+	last    int64    // where the last frame begins in the tail
 	recs    []record // staged for the next frame
 	payload int      // payloadBytes of recs
 	mustDo  bool     // the staged records must not wait for company
@@ -287,6 +288,7 @@ func (l *Log) writeFrame(recs []record, n, served int) error {
 			"then start the agent again: %w", l.fs.Path(segmentName(w.tail.num)), w.tail.end, err)
 	}
 	w.frame++
+	w.last = w.tail.end
 	w.tail.end += int64(n)
 	l.steps.Add(1)
 	if l.opt.OnSync != nil {

@@ -38,6 +38,8 @@ const (
 )
 
 // saveIndex writes the index once nothing else uses the log. Without a frame there is nothing to index.
+// Nothing is synced, because guests wait for the agent to be back: what a power cut leaves of it is
+// whole, and right, or its checksum is wrong.
 func (l *Log) saveIndex() error {
 	if l.w.tail == nil {
 		return nil
@@ -54,16 +56,10 @@ func (l *Log) saveIndex() error {
 	if err == nil {
 		_, err = f.WriteAt(b, 0)
 	}
-	if err == nil {
-		err = f.Sync()
-	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := l.fs.Rename(indexNew, indexName); err != nil {
-		return err
-	}
-	return l.fs.SyncDir(".")
+	return l.fs.Rename(indexNew, indexName)
 }
 
 // appendIndex encodes the index; nil when it would be too large, or a group was used wrongly.

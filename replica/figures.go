@@ -1,12 +1,14 @@
 package replica
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"trinas/replica/latency"
+	"trinas/replica/volume"
 )
 
 // Figures is what a node has counted of its own work since it was started, and what its replicas are
@@ -56,6 +58,18 @@ type groupCounters struct {
 	primaries   atomic.Uint64
 	resyncs     atomic.Uint64
 	resyncBytes atomic.Uint64
+}
+
+// FileName names a file for people: its volume, and its path from the volume's root, as this node's
+// replica knows it; "file N" where it does not.
+func (n *Node) FileName(vol volume.ID, file volume.FileID) (volumeName, path string) {
+	if g := n.group(uint64(vol)); g != nil && g.vol != nil {
+		path = g.vol.Path(file)
+	}
+	if path == "" {
+		path = fmt.Sprintf("file %d", file)
+	}
+	return n.volumeName(vol), path
 }
 
 // Figures gives what was counted. It never waits for disk or network.

@@ -110,7 +110,13 @@ const (
 
 // Status gathers the cluster's state. It answers within statusWait, whatever the others do: those that do
 // not answer are shown as they were heard last, for heardKeep.
-func (n *Node) Status(ctx context.Context) Status {
+func (n *Node) Status(ctx context.Context) Status { return n.status(n.ask(ctx, statusWait)) }
+
+// Known is Status without asking anybody.
+func (n *Node) Known() Status { return n.status(nil) }
+
+// status puts together what this node knows, and what others have told just now (fresh) or before.
+func (n *Node) status(fresh map[uint64]report) Status {
 	s := n.cluster.view()
 	name := func(id uint64) string {
 		if m := s.node(id); m != nil {
@@ -127,7 +133,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	if g := n.group(clusterGroup); g != nil {
 		out.Cluster.Primary = name(g.view.Load().leader)
 	}
-	known := n.volumesHeard(n.ownReport(), n.ask(ctx, statusWait))
+	known := n.volumesHeard(n.ownReport(), fresh)
 	for i := range s.Nodes {
 		m := &s.Nodes[i]
 		ns := NodeStatus{ID: m.ID, Name: m.Name, Address: m.Address, Connected: m.ID == n.id || n.net.Connected(m.ID), Joining: m.Pending != 0, Leaving: m.Leaving}

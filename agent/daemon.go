@@ -66,6 +66,7 @@ type daemon struct {
 	state   string
 	node    *replica.Node
 	serving *nfsgw.Server // gateway, while it serves
+	load    *loadKeeper   // once there is a node
 }
 
 func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
@@ -103,6 +104,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	d.keepInvitations(beside, node)
+	d.keepLoad(node)
 	if err := d.serveNFS(node); err != nil {
 		return err
 	}
@@ -141,6 +143,7 @@ func (d *daemon) Close() error {
 	// control API, which can tell how far the stop is, outlives the gateway.
 	d.handOver(ctx)
 	d.endBesides(ctx)
+	d.stopLoad(ctx)
 	return errors.Join(
 		d.stopNFS(ctx),
 		d.stopControl(ctx),
@@ -417,6 +420,29 @@ func (d *daemon) endBesides(ctx context.Context) {
 	case <-ctx.Done():
 		d.log.Warn("a join is under way, or Proxmox's cluster file system does not answer; going on", "event", "pve-hangs", "dir", d.config.PVE.Dir)
 	}
+}
+
+// keepLoad begins to measure.
+func (d *daemon) keepLoad(node *replica.Node) {
+	keeper := startLoadKeeper(time.Duration(d.config.Load.Interval), d.config.DataDir, node, d.currentGateway, d.log)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.load = keeper
+}
+
+// stopLoad ends that. What was measured can still be asked for.
+func (d *daemon) stopLoad(ctx context.Context) {
+	if d.load != nil {
+		ctx, cancel := context.WithTimeout(ctx, besidesTimeout)
+		defer cancel()
+		d.load.stop(ctx)
+	}
+}
+
+func (d *daemon) currentGateway() *nfsgw.Server {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.serving
 }
 
 func (d *daemon) serveControl() error {

@@ -13,7 +13,7 @@ import (
 // around the product (packaging/...) stand above everything.
 func floors() map[string]int {
 	return map[string]int{
-		"replica/disk": 0, "nfsgw/rpc": 0, "agent/config": 0, "agent/datadir": 0, "agent/journal": 0, "agent/load": 0, "agent/notify": 0, "agent/pve": 0,
+		"replica/disk": 0, "replica/latency": 0, "nfsgw/rpc": 0, "agent/config": 0, "agent/datadir": 0, "agent/journal": 0, "agent/load": 0, "agent/notify": 0, "agent/pve": 0,
 		"replica/wal": 1, "replica/volume": 1, "replica/transport": 1, "nfsgw/nfs3": 1,
 		"replica":     2,
 		"replica/sim": 3, "nfsgw": 3, "agent/image": 3,

@@ -42,6 +42,17 @@ func (d *daemon) Cluster() (control.Cluster, error) {
 	return node, nil
 }
 
+// Load gives what is known of all nodes' load.
+func (d *daemon) Load(history time.Duration) (control.Load, error) {
+	d.mu.Lock()
+	keeper := d.load
+	d.mu.Unlock()
+	if keeper == nil {
+		return control.Load{}, replica.ErrNoIdentity
+	}
+	return keeper.load(history), nil
+}
+
 // Init makes this node the first of a new cluster.
 func (d *daemon) Init(ctx context.Context, cluster, name string) (control.Invitation, error) {
 	if cluster == "" || len(cluster) > 63 {

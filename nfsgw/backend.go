@@ -6,7 +6,7 @@
 // says "not now" (the client of a hard mount is a guest's disk), never keep state that another
 // node's gateway would need: any gateway can go on where this one stopped.
 //
-// Floor 3: imports nfsgw/rpc, nfsgw/nfs3 and replica/volume.
+// Floor 3: imports nfsgw/rpc, nfsgw/nfs3, replica/latency and replica/volume.
 package nfsgw
 
 import (

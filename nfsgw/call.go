@@ -21,6 +21,7 @@ type call struct {
 	vol    volume.ID
 	op     volume.Op
 	res    volume.Result
+	ok     bool                 // the operation was carried out, and without an error
 	onHold func(sent bool) bool // hold; made once, so that a request allocates nothing
 }
 
@@ -89,6 +90,7 @@ func (c *call) do(ctx context.Context) nfs.NFSStatus {
 	}
 	switch err := s.backend.Do(ctx, c.vol, &c.op, &c.res); {
 	case err == nil:
+		c.ok = c.res.Err == volume.OK
 		return statusOf(c.res.Err)
 	case s.noVolume != nil && errors.Is(err, s.noVolume):
 		c.res = volume.Result{}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/willscott/go-nfs"
 
@@ -46,6 +47,7 @@ type Server struct {
 	portmap  *rpc.Portmap
 	failed   chan error // what made a listener fail; holds one per listener
 	closing  chan struct{}
+	counters counters
 	close    sync.Once
 
 	mu    sync.Mutex
@@ -107,9 +109,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // handleNFS runs one NFS procedure.
 func (s *Server) handleNFS(ctx context.Context, in *rpc.Call, out *rpc.Reply) rpc.AcceptStat {
+	began := time.Now()
 	c := s.newCall(in, out)
 	defer s.free(c)
-	switch nfs.NFSProcedure(in.Proc) {
+	stat := c.procedure(ctx)
+	s.counters.count(c, time.Since(began))
+	return stat
+}
+
+// procedure runs the call's procedure.
+func (c *call) procedure(ctx context.Context) rpc.AcceptStat {
+	switch nfs.NFSProcedure(c.in.Proc) {
 	case nfs.NFSProcedureGetAttr:
 		return c.getAttr(ctx)
 	case nfs.NFSProcedureSetAttr:

@@ -15,7 +15,7 @@ import (
 //
 //	do       | kind 1 | group 8 | operation ... |   ->  | status 1 | primary 8 | result ... |
 //	propose  | kind 1 | group 8 | entry ... |       ->  | status 1 | primary 8 | index 8 | errno 2 |
-//	status   | kind 1 |                             ->  JSON, []VolumeStatus of what the node leads
+//	status   | kind 1 |                             ->  JSON, report
 //	transfer | kind 1 | group 8 | to 8 |            ->  empty
 //	index    | kind 1 | group 8 |                   ->  | status 1 | primary 8 | index 8 |
 //	image    | kind 1 | group 8 | least 8 | index 8 | offset 8 |  ->  | index 8 | length 8 | chunk ... |

@@ -3,6 +3,8 @@ package replica
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/tracker"
@@ -60,7 +62,7 @@ func (g *group) found() { g.post(event{call: func() { g.eager = true }}) }
 
 // handOver gives leadership to another member and returns once somebody else leads, or ctx ends.
 // The lease is given up first, for the rest of the term: from then on the receiver may win at any
-// moment. to 0 chooses the member that is furthest along.
+// moment. to 0 chooses the member (furthest).
 func (g *group) handOver(ctx context.Context, to uint64) error {
 	v := g.view.Load()
 	if v.leader != g.self || g.alone() {
@@ -115,17 +117,33 @@ func (g *group) alone() bool {
 	return ok && len(st.Config.Voters.IDs()) == 1
 }
 
-// furthest is the other voter that has synced the most and has been heard from lately, 0 when
-// there is none; only of those that are fit. Baton holder only.
+// closeEntries is how many entries a member may lack against the one that is furthest along, and still be
+// handed the leadership in its place: they arrive while it takes over.
+const closeEntries = 64
+
+// furthest is the other voter to hand over to, of those that are fit: one that has been heard from lately
+// and has synced as good as everything that any of them has; of these the one with the least
+// burden, then the one that has synced the most. 0 when there is none. Baton holder only.
 func (g *group) furthest(fit func(id uint64) bool) (best uint64) {
 	st := g.raft.Status()
-	var most uint64
+	var able []uint64
+	most := uint64(0)
 	for id, pr := range st.Progress {
-		if id == g.self || pr.IsLearner || pr.State != tracker.StateReplicate || !g.net.Connected(id) || !fit(id) {
+		if id != g.self && !pr.IsLearner && pr.State == tracker.StateReplicate && g.net.Connected(id) && fit(id) {
+			able = append(able, id)
+			most = max(most, pr.Match)
+		}
+	}
+	slices.Sort(able)
+	least := math.MaxInt
+	for _, id := range able {
+		match := st.Progress[id].Match
+		if match+closeEntries < most {
 			continue
 		}
-		if pr.Match > most || pr.Match == most && (best == 0 || id < best) {
-			best, most = id, pr.Match
+		burden := g.owner.burden(id)
+		if burden < least || burden == least && match > st.Progress[best].Match {
+			best, least = id, burden
 		}
 	}
 	return best

@@ -94,6 +94,7 @@ type group struct {
 	images       imageSource
 	resync       resyncState
 	failure      atomic.Pointer[error]
+	count        groupCounters
 	checkpointed atomic.Uint64   // index of the newest checkpoint made since the start
 	ctx          context.Context // ends when the group closes
 	end          context.CancelFunc
@@ -108,6 +109,7 @@ type owner interface {
 	slowLog() bool     // this node's log is slow: it should not lead
 	inTouch() []uint16 // the nodes whose guests count as alive
 	nameOf(node uint64) string
+	burden(node uint64) int // how little it should lead
 }
 
 // event is one piece of work for the baton holder; exactly one field of msg, prop, read, tick

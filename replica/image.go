@@ -204,13 +204,7 @@ func (n *Node) noteFenced(vol volume.ID, op *volume.Op) {
 	if !n.fenced.first(vol, file) {
 		return
 	}
-	name, path := fmt.Sprintf("%016x", uint64(vol)), fmt.Sprintf("file %d", file)
-	if g := n.group(uint64(vol)); g != nil && g.vol != nil {
-		name = g.name
-		if p := g.vol.Path(file); p != "" {
-			path = p
-		}
-	}
+	name, path := n.FileName(vol, file)
 	if file == 0 {
 		path = op.Name
 	}

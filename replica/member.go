@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -74,6 +76,9 @@ func (n *Node) followPeers() {
 	n.net.SetPeers(peers)
 	n.sessions.follow(peers, n.opt.Clock())
 }
+
+// PeerAddresses are the other nodes' addresses, "host:port".
+func (n *Node) PeerAddresses() []string { return slices.Collect(maps.Values(n.peers())) }
 
 // peers are the other nodes' addresses: as the cluster knows them, or, until this node has heard
 // from it, as they were when it joined.

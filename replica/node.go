@@ -53,6 +53,8 @@ type Node struct {
 	speed    slowLog
 	current  currency // with the cluster's state
 	outages  outages
+	heard    heard
+	counters counters
 
 	free      atomic.Uint64 // bytes the data directory can still take
 	changed   chan struct{} // the cluster's state changed (1 buffered)
@@ -93,6 +95,7 @@ func Open(opt Options) (*Node, error) {
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 		current: currency{asking: make(chan struct{}, 1)},
+		heard:   heard{by: map[uint64]report{}, when: map[uint64]time.Duration{}},
 	}
 	n.opt.Log = n.log
 	if err := n.open(); err != nil {
@@ -115,7 +118,10 @@ func (n *Node) open() error {
 	n.measureSpace()
 	n.wal, err = wal.Open(n.opt.Disk.Sub(logDir), wal.Options{
 		SegmentBytes: n.opt.SegmentBytes, CacheBytes: n.opt.LogCacheBytes,
-		OnSync: func(took time.Duration, _, _ int) { n.speed.synced(took, n.opt.Clock()) },
+		OnSync: func(took time.Duration, bytes, _ int) {
+			n.speed.synced(took, n.opt.Clock())
+			n.counters.synced(took, bytes)
+		},
 	}, n.log)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)

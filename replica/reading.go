@@ -93,9 +93,11 @@ func (g *group) query(op *volume.Op, res *volume.Result) error {
 	if err := g.look(op, res); err != nil {
 		return err
 	}
+	g.count.reads.Add(1)
 	if v.leased(g.opt.Clock()) && g.view.Load() == v {
 		return nil
 	}
+	g.count.leaseMisses.Add(1)
 	if err := g.readIndex(v); err != nil {
 		return err
 	}

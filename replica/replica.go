@@ -14,7 +14,7 @@
 // It must never answer for a write that a majority has not synced, never answer a read without
 // either a lease or a ReadIndex round, and never go on after its log has failed.
 //
-// Floor 2: imports replica/disk, replica/wal, replica/volume and replica/transport.
+// Floor 2: imports replica/disk, replica/latency, replica/wal, replica/volume and replica/transport.
 package replica
 
 import (

@@ -84,6 +84,8 @@ func (g *group) resyncVolume(index uint64) error {
 		if err == nil {
 			p := g.resync.get()
 			g.resync.end()
+			g.count.resyncs.Add(1)
+			g.count.resyncBytes.Add(p.DoneBytes)
 			g.log.Info("resync is done", "event", "resync-end", "bytes", p.DoneBytes, "took", time.Since(began).Round(time.Millisecond))
 			return nil
 		}

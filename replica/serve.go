@@ -35,11 +35,13 @@ func (g *group) mutate(op *volume.Op, enc []byte, res *volume.Result) error {
 			return fmt.Errorf("encode an activation: %w", err)
 		}
 	}
-	volume.StampTime(enc, time.Now().UnixNano())
+	began := time.Now()
+	volume.StampTime(enc, began.UnixNano())
 	p := newProposal(enc)
 	if err := g.await(p); err != nil {
 		return err
 	}
+	g.count.commits.Observe(time.Since(began))
 	*res = p.result
 	return nil
 }

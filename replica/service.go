@@ -26,6 +26,10 @@ type Service struct {
 	CutOff  bool   `json:"cut_off"`
 	Reason  string `json:"reason,omitempty"`
 
+	// Health is this node's, in a word, and HealthReason why it is not Healthy.
+	Health       Health `json:"health"`
+	HealthReason string `json:"health_reason,omitempty"`
+
 	// What the volume's file systems hold and can still take, as last known; all zero when this node
 	// has not heard yet.
 	Space volume.Space `json:"space"`
@@ -55,6 +59,7 @@ func (n *Node) Service(ctx context.Context, name string) (Service, error) {
 	}
 	s := Service{Cluster: n.identity.Cluster, ID: v.ID, Volume: name}
 	n.judge(&s, v)
+	s.Health, s.HealthReason = n.ownHealth()
 	if s.Serving {
 		op := volume.Op{Kind: volume.FSStat, File: volume.RootID, Gen: 1}
 		var res volume.Result

@@ -40,6 +40,9 @@ type NodeStatus struct {
 	Connected bool   `json:"connected"`
 	Joining   bool   `json:"joining,omitempty"` // admitted, and not arrived yet: it counts for nothing
 	Leaving   bool   `json:"leaving,omitempty"` // its replicas move to others; then it is no member any more
+
+	Health       Health `json:"health,omitempty"`
+	HealthReason string `json:"health_reason,omitempty"` // why it is not Healthy
 }
 
 // LogStatus is the node's write-ahead log.
@@ -57,6 +60,7 @@ type VolumeStatus struct {
 	Term      uint64          `json:"term"`
 	Files     uint64          `json:"files"`
 	UsedBytes uint64          `json:"used_bytes"`
+	FreeBytes uint64          `json:"free_bytes"` // what every replica in sync can still take; 0 where that is not known
 	Replicas  []ReplicaStatus `json:"replicas"`
 	Leaving   []string        `json:"leaving,omitempty"` // nodes that keep it until others have what they have
 	Clients   []volume.Rule   `json:"clients"`           // the allow list, the longest prefixes first
@@ -89,17 +93,30 @@ type ReplicaStatus struct {
 	Resync *ResyncStatus `json:"resync,omitempty"` // of SyncTarget, while data is copied
 }
 
-// report is what a node tells another of its part (callStatus).
+// report is what a node tells another of its part (callStatus). Older nodes tell no Machine.
 type report struct {
 	Leads   []VolumeStatus             `json:"leads"`
 	Resyncs map[volume.ID]ResyncStatus `json:"resyncs"` // of its own replicas
+	Machine Machine                    `json:"machine"` // its Health is the node's
 }
 
-// statusWait bounds how long Status waits for the other nodes.
-const statusWait = 300 * time.Millisecond
+const (
+	// statusWait bounds how long Status waits for the other nodes. For those that take longer there is
+	// what they told before (Gather).
+	statusWait = 30 * time.Millisecond
+	// leaderWait is the same for who needs to know today's primary.
+	leaderWait = 300 * time.Millisecond
+)
 
-// Status gathers the cluster's state. It answers within statusWait, whatever the others do.
-func (n *Node) Status(ctx context.Context) Status {
+// Status gathers the cluster's state. It answers within statusWait, whatever the others do: those that do
+// not answer are shown as they were heard last, for heardKeep.
+func (n *Node) Status(ctx context.Context) Status { return n.status(n.ask(ctx, statusWait)) }
+
+// Known is Status without asking anybody.
+func (n *Node) Known() Status { return n.status(nil) }
+
+// status puts together what this node knows, and what others have told just now (fresh) or before.
+func (n *Node) status(fresh map[uint64]report) Status {
 	s := n.cluster.view()
 	name := func(id uint64) string {
 		if m := s.node(id); m != nil {
@@ -110,27 +127,28 @@ func (n *Node) Status(ctx context.Context) Status {
 	out := Status{
 		Cluster: ClusterStatus{ID: n.identity.Cluster, Name: n.identity.ClusterName},
 		Node:    NodeStatus{ID: n.id, Name: n.identity.Name, Connected: true},
+		Nodes:   make([]NodeStatus, 0, len(s.Nodes)),
 		Log:     LogStatus{Bytes: n.wal.Bytes(), LimitBytes: n.opt.LogBytes, Slow: n.speed.isSlow()},
 	}
 	if g := n.group(clusterGroup); g != nil {
 		out.Cluster.Primary = name(g.view.Load().leader)
 	}
-	for _, m := range s.Nodes {
+	known := n.volumesHeard(n.ownReport(), fresh)
+	for i := range s.Nodes {
+		m := &s.Nodes[i]
 		ns := NodeStatus{ID: m.ID, Name: m.Name, Address: m.Address, Connected: m.ID == n.id || n.net.Connected(m.ID), Joining: m.Pending != 0, Leaving: m.Leaving}
+		ns.Health, ns.HealthReason = n.healthOf(m)
 		if m.ID == n.id {
 			out.Node = ns
 		}
 		out.Nodes = append(out.Nodes, ns)
 	}
-	known := n.askStatus(ctx)
 	for _, v := range s.Volumes {
-		vs := VolumeStatus{ID: v.ID, Name: v.Name}
+		var vs VolumeStatus
 		if i := slices.IndexFunc(known, func(k VolumeStatus) bool { return k.ID == v.ID }); i >= 0 {
 			vs = known[i]
 		} else {
-			for _, id := range v.Replicas {
-				vs.Replicas = append(vs.Replicas, ReplicaStatus{Node: name(id), Role: "secondary", State: Unknown})
-			}
+			vs = n.unheard(&v)
 		}
 		vs.Clients, vs.Leaving = rulesOf(v), n.names(ids16(v.Leaving))
 		n.mu.RLock()
@@ -148,14 +166,41 @@ func (n *Node) Status(ctx context.Context) Status {
 	return out
 }
 
-// askStatus gathers the volumes that have a primary, each from its primary.
-func (n *Node) askStatus(ctx context.Context) []VolumeStatus {
-	ctx, cancel := context.WithTimeout(ctx, statusWait)
+// unheard describes a volume whose primary has told nothing: as far as this node's own replica knows.
+func (n *Node) unheard(v *VolumeInfo) VolumeStatus {
+	out := VolumeStatus{ID: v.ID, Name: v.Name}
+	leader := uint64(0)
+	if g := n.group(uint64(v.ID)); g != nil && g.vol != nil {
+		stat := g.vol.Stat()
+		out.Files, out.UsedBytes = uint64(stat.Files), stat.UsedBytes
+		if view := g.view.Load(); view.leader != n.id && n.net.Connected(view.leader) {
+			leader = view.leader
+			out.Primary, out.primary, out.Term = n.nameOf(leader), leader, view.term
+		}
+	}
+	for _, id := range v.Replicas {
+		r := ReplicaStatus{Node: n.nameOf(id), Role: "secondary", State: Unknown}
+		if id == leader {
+			r.Role = "primary"
+		}
+		out.Replicas = append(out.Replicas, r)
+	}
+	return out
+}
+
+// Gather asks the other nodes for what they tell of themselves, so that Status and Told have it
+// when somebody asks. It waits for all that are connected, until ctx ends.
+func (n *Node) Gather(ctx context.Context) { n.ask(ctx, gatherWait) }
+
+// gatherWait bounds Gather.
+const gatherWait = 2 * time.Second
+
+// ask asks the nodes that are connected for their reports, and returns those that came within wait.
+func (n *Node) ask(ctx context.Context, wait time.Duration) map[uint64]report {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	var mu sync.Mutex
-	own := n.ownReport()
-	all := own.Leads
-	resyncs := map[string]map[volume.ID]ResyncStatus{n.identity.Name: own.Resyncs} // by node
+	fresh := map[uint64]report{}
 	var asking sync.WaitGroup
 	for id := range n.peers() {
 		if !n.net.Connected(id) {
@@ -164,38 +209,20 @@ func (n *Node) askStatus(ctx context.Context) []VolumeStatus {
 		asking.Go(func() {
 			raw, err := n.net.Call(ctx, id, []byte{callStatus})
 			if err != nil {
-				return // it shows as not connected, or its volumes' primaries as unknown
+				return // it shows as not connected, or as it was heard last
 			}
 			var r report
 			if json.Unmarshal(raw, &r) != nil {
 				return
 			}
-			for i := range r.Leads {
-				r.Leads[i].primary = id
-			}
+			n.note(id, r)
 			mu.Lock()
-			all = append(all, r.Leads...)
-			resyncs[n.nameOf(id)] = r.Resyncs
+			fresh[id] = r
 			mu.Unlock()
 		})
 	}
 	asking.Wait()
-	// Two may both believe to lead for a moment: the higher term is right.
-	slices.SortFunc(all, func(a, b VolumeStatus) int {
-		if a.ID != b.ID {
-			return int(a.ID) - int(b.ID)
-		}
-		return int(b.Term) - int(a.Term)
-	})
-	all = slices.CompactFunc(all, func(a, b VolumeStatus) bool { return a.ID == b.ID })
-	for _, v := range all {
-		for i := range v.Replicas {
-			if r, ok := resyncs[v.Replicas[i].Node][v.ID]; ok && v.Replicas[i].State == SyncTarget {
-				v.Replicas[i].Resync = &r
-			}
-		}
-	}
-	return all
+	return fresh
 }
 
 func (n *Node) answerStatus(reply []byte) ([]byte, error) {
@@ -206,10 +233,14 @@ func (n *Node) answerStatus(reply []byte) ([]byte, error) {
 	return append(reply, raw...), nil
 }
 
-// ownReport describes the volumes whose primary this node is, and its replicas' resyncs.
+// ownReport describes the volumes whose primary this node is, its replicas' resyncs, and its machine.
 func (n *Node) ownReport() report {
 	s := n.cluster.view()
 	out := report{Leads: []VolumeStatus{}, Resyncs: map[volume.ID]ResyncStatus{}}
+	n.heard.mu.Lock()
+	out.Machine = n.heard.own
+	n.heard.mu.Unlock()
+	out.Machine.Health, out.Machine.Reason = n.ownHealth()
 	for _, g := range n.snapshotGroups() {
 		if r := g.resync.current(); r != nil {
 			out.Resyncs[volume.ID(g.id)] = *r
@@ -223,7 +254,7 @@ func (n *Node) ownReport() report {
 		}
 		stat := g.vol.Stat()
 		vs := VolumeStatus{ID: volume.ID(g.id), Name: g.vol.Info().Name, Primary: n.identity.Name, primary: n.id,
-			Term: st.GetTerm(), Files: uint64(stat.Files), UsedBytes: stat.UsedBytes}
+			Term: st.GetTerm(), Files: uint64(stat.Files), UsedBytes: stat.UsedBytes, FreeBytes: g.freeBytesLeft()}
 		last := st.Progress[n.id].Match
 		for _, id := range slices.Sorted(maps.Keys(st.Progress)) {
 			pr := st.Progress[id]

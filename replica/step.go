@@ -250,6 +250,7 @@ func (g *group) noteView(rd *raft.Ready) {
 	}
 	old.end()
 	if v.leader != 0 && v.leader != old.leader {
+		g.count.primaries.Add(1)
 		g.log.Info("primary changed", "event", "primary", "primary", g.owner.nameOf(v.leader), "term", v.term)
 	}
 }

@@ -195,7 +195,7 @@ func (n *Node) primaryOf(ctx context.Context, v *VolumeInfo) uint64 {
 	if g := n.group(uint64(v.ID)); g != nil {
 		return g.view.Load().leader
 	}
-	for _, s := range n.askStatus(ctx) {
+	for _, s := range n.volumesHeard(n.ownReport(), n.ask(ctx, leaderWait)) {
 		if s.ID == v.ID {
 			return s.primary
 		}

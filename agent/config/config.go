@@ -46,6 +46,7 @@ type Config struct {
 	Resync     Resync     `toml:"resync"`
 	Raft       Raft       `toml:"raft"`
 	Memory     Memory     `toml:"memory"`
+	Load       Sampling   `toml:"load"`
 	PVE        PVE        `toml:"pve"`
 }
 
@@ -112,6 +113,11 @@ type Memory struct {
 	Limit Size `toml:"limit"`
 }
 
+// Sampling is the table [load].
+type Sampling struct {
+	Interval Duration `toml:"interval"`
+}
+
 // PVE is the table [pve]. Dir "": Proxmox is left alone.
 type PVE struct {
 	Dir string `toml:"dir"`
@@ -133,7 +139,8 @@ func Default() Config {
 			Election:  Duration(time.Second),
 			Lease:     Duration(300 * time.Millisecond),
 		},
-		PVE: PVE{Dir: "/etc/pve"},
+		Load: Sampling{Interval: Duration(3 * time.Second)},
+		PVE:  PVE{Dir: "/etc/pve"},
 	}
 }
 

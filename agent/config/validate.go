@@ -53,6 +53,7 @@ func (c *Config) Validate() error {
 		inRange("raft.heartbeat", c.Raft.Heartbeat, Duration(10*time.Millisecond), Duration(10*time.Second)),
 		inRange("raft.election", c.Raft.Election, Duration(100*time.Millisecond), Duration(time.Minute)),
 		inRange("raft.lease", c.Raft.Lease, Duration(20*time.Millisecond), Duration(time.Minute)),
+		inRange("load.interval", c.Load.Interval, Duration(time.Second), Duration(5*time.Second)),
 		inRange("memory.limit", c.Memory.Limit, 64*MiB, TiB),
 		c.pveDir(),
 	}

@@ -2,7 +2,7 @@
 // open, its server and its client. It must never decide anything: it checks the form of a
 // request, asks the node, and puts the answer into words.
 //
-// Floor 4: imports replica, agent/image.
+// Floor 4: imports replica, agent/image, agent/load.
 package control
 
 import (
@@ -55,13 +55,16 @@ type Agent interface {
 	Cluster() (Cluster, error)
 	// Init makes this node the first of a new cluster. node "": as configured.
 	Init(ctx context.Context, cluster, node string) (Invitation, error)
+	// Load gives what is known of all nodes' load, with so much of its history, or
+	// replica.ErrNoIdentity. It never waits.
+	Load(history time.Duration) (Load, error)
 	// Join makes this node a member of the cluster that the node at address belongs to.
 	Join(ctx context.Context, node, address, token string) error
 }
 
 // Level counts what the API can do. Every answer has it in LevelHeader, and a request may have the one
 // that it needs there: an agent of less refuses it. 1: all but the following. 2: service, activate,
-// deactivate, images. 3: the headers, provide, file, folders of images, how to mount.
+// deactivate, images. 3: the headers, provide, file, folders of images, how to mount, load, health in service.
 const Level = 3
 
 const (

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"trinas/agent/load"
 	"trinas/replica"
 	"trinas/replica/volume"
 )
@@ -50,6 +51,14 @@ func (f *fakeNode) Cluster() (Cluster, error) {
 func (f *fakeNode) Init(_ context.Context, cluster, node string) (Invitation, error) {
 	f.note("init %s %s", cluster, node)
 	return Invitation{Token: "tok"}, f.err
+}
+
+func (f *fakeNode) Load(history time.Duration) (Load, error) {
+	f.note("load %s", history)
+	if !f.member {
+		return Load{}, replica.ErrNoIdentity
+	}
+	return Load{Nodes: []NodeLoad{{Node: "n1", Self: true, Load: &load.Report{CPUPercent: 12.5}}}}, f.err
 }
 
 func (f *fakeNode) Join(_ context.Context, node, address, token string) error {
@@ -248,6 +257,10 @@ func TestControl_Requests(t *testing.T) {
 	if err != nil || len(images) != 1 || images[0].SizeBytes != 1<<30 || fmt.Sprint(images[0].Writers, images[0].Barred) != "[n1] [n2]" {
 		t.Errorf("images: %+v, %v", images, err)
 	}
+	loads, err := c.Load(ctx, 2*time.Hour)
+	if err != nil || len(loads.Nodes) != 1 || loads.Nodes[0].Load.CPUPercent != 12.5 {
+		t.Errorf("load: %+v, %v", loads, err)
+	}
 	if r, err := c.Allow(ctx, "vm", "10.0.0.0/24", true, volume.SquashAll); err != nil || r.String() != "10.0.0.0/24 (read-only, all squashed)" {
 		t.Errorf("allow: %v, %v", r, err)
 	}
@@ -259,7 +272,7 @@ func TestControl_Requests(t *testing.T) {
 	_, err = c.Allow(ctx, "vm", "10.0.0.1", false, "some")
 	mustSay(t, err, "squash", "none")
 	mustSay(t, c.Deny(ctx, "vm", "pve9"), "such as 192.0.2.7")
-	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 move vm n1 n4 remove n1 replace n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
+	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 move vm n1 n4 remove n1 replace n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm load 1h0m0s allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
 	if got := fmt.Sprint(f.asked); got != want {
 		t.Errorf("asked %s, want %s", got, want)
 	}
@@ -323,6 +336,8 @@ func TestControl_BadRequests(t *testing.T) {
 		{"POST", "/v1/volumes", `{"name":"x"}{"name":"y"}`, 400, "more than one"},
 		{"POST", "/v1/volumes", `{"name":5}`, 400, "cannot be read"},
 		{"POST", "/v1/volumes", `{"name":"` + strings.Repeat("x", maxRequestBytes) + `"}`, 400, "too large"},
+		{"GET", "/v1/load?history=soon", "", 400, "no duration"},
+		{"GET", "/v1/load?history=-1s", "", 400, "no duration"},
 		{"POST", "/v1/volumes/vm/primary", ``, 400, "cannot be read"},
 	}
 	for _, tt := range tests {

@@ -67,6 +67,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/init", s.init)
 	mux.HandleFunc("POST /v1/join", s.join)
 	mux.HandleFunc("POST /v1/token", s.token)
+	mux.HandleFunc("GET /v1/load", s.load)
 	mux.HandleFunc("GET /v1/probe", s.probe)
 	mux.HandleFunc("GET /v1/volumes", s.volumes)
 	mux.HandleFunc("POST /v1/volumes", s.createVolume)

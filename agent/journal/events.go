@@ -69,6 +69,13 @@ func Events() []Event {
 			Meaning: "Only the profiles of the hidden option --pprof are gone.",
 		},
 		{
+			Name: "load-unknown", ID: "07287649c11b43e8b596e6c60791bd77", Level: slog.LevelWarn,
+			Text:    "This machine's load cannot be measured",
+			Meaning: "trinas load shows none of this node; nothing else depends on it.",
+			Next:    "See whether /proc is mounted, and whether the unit's sandbox was changed.",
+			Every:   time.Hour,
+		},
+		{
 			Name: "systemd-deaf", ID: "dd7ba73555bf486cb2c17acaf6472e45", Level: slog.LevelWarn,
 			Text: "systemd could not be told of the agent's state",
 			Meaning: "Readiness, status line and watchdog travel over the socket that NOTIFY_SOCKET " +

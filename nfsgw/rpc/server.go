@@ -116,6 +116,13 @@ func NewServer(opt Options, programs ...Program) *Server {
 	}
 }
 
+// Connections is how many clients are connected.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // Serve accepts connections until Shutdown, which closes l; it then returns ErrServerClosed. It
 // returns another error when l fails for good.
 func (s *Server) Serve(l net.Listener) error {

@@ -180,23 +180,16 @@ func (f *fencedNotes) forget(vol volume.ID, file volume.FileID) {
 }
 
 // noteFenced tells, once an image, that this node's changes to it are refused.
-func (n *Node) noteFenced(vol volume.ID, op *volume.Op) {
-	file := op.File
-	if op.Kind != volume.Write && op.Kind != volume.SetAttr {
-		file = 0 // named in a directory: once for the volume is enough
-	}
+func (n *Node) noteFenced(vol volume.ID, file volume.FileID) {
 	if !n.fenced.first(vol, file) {
 		return
 	}
-	name, path := fmt.Sprintf("%016x", uint64(vol)), fmt.Sprintf("file %d", file)
+	name, path := n.volumeName(vol), ""
 	if g := n.group(uint64(vol)); g != nil && g.vol != nil {
-		name = g.name
-		if p := g.vol.Path(file); p != "" {
-			path = p
-		}
+		path = g.vol.Path(file)
 	}
-	if file == 0 {
-		path = op.Name
+	if path == "" {
+		path = fmt.Sprintf("file %d", file)
 	}
 	n.log.Error("writes to an image are refused: it was activated on another node since; "+
 		"end what is left of its guest on this node", "event", "image-fenced", "volume", name, "image", path)

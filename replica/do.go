@@ -99,7 +99,7 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 				n.outages.end(vol)
 			}
 			if res.Err == volume.EFENCED {
-				n.noteFenced(vol, op)
+				n.noteFenced(vol, res.Obj.After.File)
 			}
 			return nil
 		}

@@ -196,18 +196,11 @@ func (f *fencedNotes) forget(vol volume.ID, file volume.FileID) {
 }
 
 // noteFenced tells, once an image, that this node's changes to it are refused.
-func (n *Node) noteFenced(vol volume.ID, op *volume.Op) {
-	file := op.File
-	if op.Kind != volume.Write && op.Kind != volume.SetAttr {
-		file = 0 // named in a directory: once for the volume is enough
-	}
+func (n *Node) noteFenced(vol volume.ID, file volume.FileID) {
 	if !n.fenced.first(vol, file) {
 		return
 	}
 	name, path := n.FileName(vol, file)
-	if file == 0 {
-		path = op.Name
-	}
 	n.log.Error("writes to an image are refused: it was activated on another node since; "+
 		"end what is left of its guest on this node", "event", "image-fenced", "volume", name, "image", path)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,17 +20,18 @@ import (
 // A script asks for what happens to the nodes by a line "@NUMBER WORD ARGUMENT" (checks.sh, ask) and
 // finds the answer in the file answers/NUMBER. Words:
 //
-//	disturb SECONDS  every so many seconds something happens to the primary, until calm
-//	calm             ends that, waits until all replicas are UpToDate, answers how often it happened
-//	primary NODE     hands the volume over to a node (n1, n2, ...)
-//	trinas WORD...   runs the command line on n1, answers what it prints
-//	invite           answers ADDRESS TOKEN, for a guest that joins the cluster itself
-//	volume           makes the scenario's volume, for such a guest, once it has joined
-//	meet NAME WORD   waits until all guests of the scenario have come there; answers their words
-//	memory NAME      answers, for n1, n2 and n3, the agent's resident memory: now, and the most since
-//	                 the last time it was asked for, each in MiB; NAME says what the moment is
+//	disturb SECONDS      every so many seconds something happens to the primary, until calm
+//	calm                 ends that, waits until all replicas are UpToDate, answers how often it happened
+//	primary NODE         hands the volume over to a node (n1, n2, ...)
+//	trinas NODE WORD...  runs the command line on a node, answers what it prints
+//	logged NODE EVENT    answers how often a node's agent has logged an event of that name
+//	invite               answers ADDRESS TOKEN, for a guest that joins the cluster itself
+//	volume               makes the scenario's volume, for such a guest, once it has joined
+//	meet NAME WORD       waits until all guests of the scenario have come there; answers their words
+//	memory NAME          answers, for n1, n2 and n3, the agent's resident memory: now, and the most since
+//	                     the last time it was asked for, each in MiB; NAME says what the moment is
 //
-// Those that end agents and lose replies are in loss.go.
+// Those that end agents, pull cables and lose replies are in loss.go.
 const (
 	requestMark = "@"
 	answersDir  = "answers"
@@ -56,6 +58,7 @@ type events struct {
 	done  chan struct{}      // closed at their end
 	count int                // how many there were; to be read after done
 	relay *relay.Relay       // nil until it is asked for
+	cut   *lab.Node          // whose cable is out, or nil
 }
 
 // request answers a request of an actor, some time later. An answer that begins with "error" fails
@@ -110,16 +113,26 @@ func (e *events) act(ctx context.Context, from *actor, word, argument string) (s
 		defer cancel()
 		return "ok", e.lab.SetPrimary(ctx, e.volume, n)
 	case "trinas":
+		node, words, _ := strings.Cut(argument, " ")
+		n := e.lab.Node(node)
+		if n == nil {
+			return "", fmt.Errorf("trinas %q: no such node", argument)
+		}
 		ctx, cancel := context.WithTimeout(ctx, backTimeout)
 		defer cancel()
-		out, err := e.lab.Nodes[0].CLI(ctx, strings.Fields(argument)...)
+		out, err := n.CLI(ctx, strings.Fields(words)...)
 		return strings.TrimSpace(string(out)), err
+	case "logged":
+		node, event, _ := strings.Cut(argument, " ")
+		return e.logged(node, event)
 	case "memory":
 		answer, err := e.memory()
 		from.note("memory of n1, n2, n3: now and peak, MiB: %s: %s", answer, argument)
 		return answer, err
 	case "stop", "kill", "start":
 		return "ok", e.endOrStart(ctx, word, argument)
+	case "cut", "heal":
+		return "ok", e.cutOrHeal(ctx, word, argument)
 	case "relay":
 		return e.openRelay(argument)
 	case "drop", "dropped", "resend":
@@ -149,6 +162,16 @@ func (e *events) memory() (string, error) {
 		words = append(words, strconv.FormatInt(now>>20, 10), strconv.FormatInt(peak>>20, 10))
 	}
 	return strings.Join(words, " "), nil
+}
+
+// logged counts the lines of a node's log that have an event's name.
+func (e *events) logged(node, event string) (string, error) {
+	n := e.lab.Node(node)
+	if n == nil {
+		return "", fmt.Errorf("logged %q: no such node", node)
+	}
+	b, err := os.ReadFile(n.LogFile())
+	return strconv.Itoa(bytes.Count(b, []byte(" event="+event+" "))), err
 }
 
 func (e *events) disturbEvery(ctx context.Context, argument string) error {

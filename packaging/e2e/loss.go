@@ -17,6 +17,11 @@ import (
 //	kill NODE     ends it by SIGKILL
 //	start NODE    starts it again, waits until all replicas are UpToDate
 //
+// of those that pull cables:
+//
+//	cut NODE      the node and the guest plugged into it reach nobody any more, but each other
+//	heal NODE     the cable is back, waits until all replicas are UpToDate
+//
 // and of those that lose replies:
 //
 //	relay NODE    starts a relay (packaging/lab/relay) before a node's NFS server, answers its port
@@ -50,6 +55,33 @@ func (e *events) endOrStart(ctx context.Context, word, node string) error {
 		return err
 	}
 	return e.awaitUpToDate(ctx)
+}
+
+// cutOrHeal pulls a node's cable, or puts it back.
+func (e *events) cutOrHeal(ctx context.Context, word, node string) error {
+	n := e.lab.Node(node)
+	if n == nil {
+		return fmt.Errorf("%s %q: no such node", word, node)
+	}
+	ctx, cancel := context.WithTimeout(ctx, backTimeout)
+	defer cancel()
+	if word == "cut" {
+		e.cut = n
+		return e.lab.Cut(ctx, n)
+	}
+	e.cut = nil
+	if err := e.lab.Heal(ctx, n); err != nil {
+		return err
+	}
+	return e.awaitUpToDate(ctx)
+}
+
+// healCut puts a cable back that the script has left out: the next scenario wants it.
+func (e *events) healCut() error {
+	if e.cut == nil {
+		return nil
+	}
+	return e.cutOrHeal(context.Background(), "heal", e.cut.Name)
 }
 
 func (e *events) openRelay(node string) (string, error) {

@@ -123,7 +123,7 @@ func (r *runner) play(ctx context.Context, s *scenario, kit string, actors []*ac
 	}
 	ended.Wait()
 	e.close()
-	err := errors.Join(append(errs, e.closeRelay())...)
+	err := errors.Join(append(errs, e.closeRelay(), e.healCut())...)
 	if cause := context.Cause(ctx); cause != nil {
 		err = errors.Join(cause, err)
 	}

@@ -182,6 +182,13 @@ func (l *Lab) AddHost(ctx context.Context, name string) (*Host, string, error) {
 	return host, hostAddress(number), err
 }
 
+// Cut pulls a node's cable: it and the guests plugged into it reach nobody, and what they send is lost.
+// The node's loopback is not concerned.
+func (l *Lab) Cut(ctx context.Context, n *Node) error { return l.net.plug(ctx, n.Host, "down") }
+
+// Heal puts the cable back.
+func (l *Lab) Heal(ctx context.Context, n *Node) error { return l.net.plug(ctx, n.Host, "up") }
+
 // Node returns the node of that name, or nil.
 func (l *Lab) Node(name string) *Node {
 	for _, n := range l.Nodes {

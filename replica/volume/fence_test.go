@@ -77,7 +77,7 @@ func TestFence(t *testing.T) {
 }
 
 // Goal: a node that is shut out can neither remove an image, nor put something in its place, nor
-// move it away.
+// move it away; the answer names the image.
 func TestFence_Names(t *testing.T) {
 	r := newRig(t, disk.NewMem(1).FS())
 	image := r.must(in(rootDir, Create, "image"))
@@ -89,8 +89,8 @@ func TestFence_Names(t *testing.T) {
 		"rename away": in(rootDir, Rename, "image").to(Attr{File: RootID, Gen: 1}, "y"),
 	}
 	for name, op := range ops {
-		if res := r.do(from(2, op)); res.Err != EFENCED {
-			t.Errorf("%s: errno %d, want %d", name, res.Err, EFENCED)
+		if res := r.do(from(2, op)); res.Err != EFENCED || res.Obj.After.File != image.File {
+			t.Errorf("%s: errno %d for file %d, want %d for the image", name, res.Err, res.Obj.After.File, EFENCED)
 		}
 	}
 	if res := r.do(from(1, ops["remove"])); res.Err != OK {

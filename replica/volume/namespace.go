@@ -189,7 +189,7 @@ func (v *Volume) remove(op *Op, r *Result) {
 	case op.Kind == RmDir && child.dir.len() > 0:
 		r.Err = ENOTEMPTY
 	case child.fence.shuts(op.Node):
-		r.Err = EFENCED
+		r.Err, r.Obj = EFENCED, child.before()
 	default:
 		dir.dir.remove(op.Name)
 		v.unlink(op, dir, child)
@@ -253,7 +253,11 @@ func (v *Volume) rename(op *Op, r *Result) {
 	}
 	r.Obj = child.before()
 	old := v.table.inodes[to.dir.lookup(op.Name2)]
-	if r.Err = v.checkMove(op, from, to, child, old); r.Err != OK || child == old {
+	r.Err = v.checkMove(op, from, to, child, old)
+	if r.Err == EFENCED && !child.fence.shuts(op.Node) {
+		r.Obj = old.before() // what is refused is the image that stands there
+	}
+	if r.Err != OK || child == old {
 		return // two names of one file: nothing to do
 	}
 	if old != nil {

@@ -229,7 +229,7 @@ type DirEntry struct {
 // Result is an operation's answer. Which fields count follows the operation as in RFC 1813.
 type Result struct {
 	Err      Errno
-	Obj      Change // the file named by File, or the one that Lookup found or a creation made
+	Obj      Change // the file named by File, or the one that Lookup found or a creation made; with EFENCED the image
 	Dir      Change // the directory of Name (for Rename: the from directory)
 	Dir2     Change // the directory of Name2
 	Access   uint32

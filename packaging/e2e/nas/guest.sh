@@ -6,7 +6,7 @@ mkdir -p /mnt/n1 /mnt/n2 /mnt/n3
 
 # As hosts mount a NAS: nothing is said of ports. retry=0: a refusal is final.
 plain_mount() { timeout 20 mount -t nfs -o vers=3,nolock,retry=0 "$1:/$VOLUME" "$2"; }
-trinas() { ask trinas volume "$1" "$VOLUME" "${@:2}"; }
+trinas() { ask trinas n1 volume "$1" "$VOLUME" "${@:2}"; }
 exported() { showmount --no-headers -e "$1" | sed -n "s,^/$VOLUME *,,p"; }
 # settle COMMAND...: n2 and n3 hear of a rule a heartbeat later than n1, where it is given.
 settle() { for _ in $(seq 50); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; "$@"; }

@@ -46,6 +46,9 @@ func (c *cli) agentCommand() *cobra.Command {
 				log.Warn("when this machine's memory runs out the agent may be killed, and guests stand still: "+
 					"run it with CAP_SYS_RESOURCE", "event", "oom-victim", "cause", err)
 			}
+			if err := coarsenTimers(); err != nil {
+				log.Debug("timers stay as precise as they are; that costs processor time", "cause", err)
+			}
 			debug.SetMemoryLimit(int64(cfg.Memory.Limit))
 			err = newDaemon(cfg, f.pprof, log).Run(cmd.Context())
 			if err != nil && journal.Connected() {

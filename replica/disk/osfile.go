@@ -60,20 +60,28 @@ func (f *osFile) PunchHole(off, length int64) error {
 	})
 }
 
+// Preallocate writes past the page cache where it can: zeros there would cost a copy now and their
+// removal with every WriteSync later.
 func (f *osFile) Preallocate(sizeBytes int64) error {
-	zeros := make([]byte, min(zeroChunkBytes, max(sizeBytes, 0)))
-	for off := int64(0); off < sizeBytes; off += int64(len(zeros)) {
-		n := min(int64(len(zeros)), sizeBytes-off)
-		if _, err := f.f.WriteAt(zeros[:n], off); err != nil {
-			return err
+	zeros := AlignedBytes(int(min(zeroChunkBytes, max(sizeBytes, 0))))
+	if direct, err := f.reopen(unix.O_DIRECT); err == nil {
+		// One extent, if the file system can: the writes then only turn it into written blocks.
+		_ = f.call("allocate", func(fd int) error { return unix.Fallocate(fd, 0, 0, sizeBytes) })
+		err = errors.Join(writeZeros(direct, zeros, sizeBytes), direct.Close())
+		if !errors.Is(err, unix.EINVAL) {
+			return errors.Join(err, f.Sync())
 		}
-		// Written back as we go, so that the sync at the end is not one long burst that
-		// holds up whatever else waits for the disk.
-		if err := f.StartWriteback(off, n); err != nil {
+	}
+	return errors.Join(writeZeros(f.f, zeros, sizeBytes), f.Sync())
+}
+
+func writeZeros(to *os.File, zeros []byte, sizeBytes int64) error {
+	for off := int64(0); off < sizeBytes; off += int64(len(zeros)) {
+		if _, err := to.WriteAt(zeros[:min(int64(len(zeros)), sizeBytes-off)], off); err != nil {
 			return err
 		}
 	}
-	return f.Sync()
+	return nil
 }
 
 func (f *osFile) StartWriteback(off, length int64) error {
@@ -109,9 +117,8 @@ func (f *osFile) WriteSync(p []byte, off int64) error {
 	return f.Sync()
 }
 
-// directFile returns the descriptor for direct writes, nil when there is none. It is opened again
-// through /proc, not by name: the file may have been renamed since. Where that cannot be done the
-// buffered way is as durable, only slower.
+// directFile returns the descriptor for direct writes, nil when there is none: the buffered way is
+// as durable, only slower.
 func (f *osFile) directFile() (*os.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -122,17 +129,26 @@ func (f *osFile) directFile() (*os.File, error) {
 		return nil, nil
 	}
 	if f.direct == nil {
-		err := f.call("open", func(fd int) error {
-			direct, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd),
-				unix.O_WRONLY|unix.O_DIRECT|unix.O_DSYNC|unix.O_CLOEXEC, 0)
-			if err == nil {
-				f.direct = os.NewFile(uintptr(direct), f.f.Name())
-			}
-			return err
-		})
-		f.refused = err != nil
+		direct, err := f.reopen(unix.O_DIRECT | unix.O_DSYNC)
+		if f.refused = err != nil; f.refused {
+			return nil, nil
+		}
+		f.direct = direct
 	}
 	return f.direct, nil
+}
+
+// reopen opens the file once more, for writing with these flags. Through /proc, not by name: it may
+// have been renamed since.
+func (f *osFile) reopen(flags int) (again *os.File, err error) {
+	err = f.call("open", func(fd int) error {
+		n, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_CLOEXEC|flags, 0)
+		if err == nil {
+			again = os.NewFile(uintptr(n), f.f.Name())
+		}
+		return err
+	})
+	return again, err
 }
 
 func (f *osFile) Stat() (Info, error) {

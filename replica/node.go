@@ -93,6 +93,7 @@ func Open(opt Options) (*Node, error) {
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 		current: currency{asking: make(chan struct{}, 1)},
+		speed:   slowLog{every: opt.Heartbeat},
 	}
 	n.opt.Log = n.log
 	if err := n.open(); err != nil {

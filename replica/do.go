@@ -21,6 +21,7 @@ import (
 //	image    | kind 1 | group 8 | least 8 | index 8 | offset 8 |  ->  | index 8 | length 8 | chunk ... |
 //	object   | kind 1 | group 8 | file 8 | offset 8 | length 4 |  ->  bytes
 //	probe    | kind 1 | what 1 | padding ... |      ->  JSON, probeAnswer, and padding
+//	ask      | kind 1 | topic length 1 | topic | body ... |  ->  what the agent answers
 const (
 	callDo       = 1
 	callPropose  = 2
@@ -30,6 +31,7 @@ const (
 	callImage    = 6
 	callObject   = 7
 	callProbe    = 8
+	callAsk      = 9
 
 	callHeadBytes   = 9
 	answerHeadBytes = 9
@@ -202,6 +204,8 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 		return n.answerStatus(reply)
 	case callProbe:
 		return n.answerProbe(ctx, from, req, reply)
+	case callAsk:
+		return n.answerAsk(ctx, from, req, reply)
 	case callTransfer:
 		if len(req) < callHeadBytes+8 {
 			return nil, errors.New("call is too short")

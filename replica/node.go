@@ -96,6 +96,7 @@ func Open(opt Options) (*Node, error) {
 		done:    make(chan struct{}),
 		current: currency{asking: make(chan struct{}, 1)},
 		heard:   heard{by: map[uint64]report{}, when: map[uint64]time.Duration{}},
+		speed:   slowLog{every: opt.Heartbeat},
 	}
 	n.opt.Log = n.log
 	if err := n.open(); err != nil {

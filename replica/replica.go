@@ -73,6 +73,10 @@ type Options struct {
 	Version string // of the program, told to the other nodes; for people
 	Level   int    // what the program can do, told to the other nodes; for programs
 
+	// Answer answers the agents of the other nodes, and this one's own (Node.Ask): from is the name of
+	// the node that asks. Called from several goroutines; an error travels as text.
+	Answer func(ctx context.Context, from, topic string, body []byte) ([]byte, error)
+
 	// Listener, when set, is used instead of Listen. It is the node's once Open has succeeded.
 	Listener net.Listener
 

@@ -9,7 +9,8 @@ import (
 // as a follower it holds up nobody. When slowSyncs writes of the log took slowSync each within
 // slowWindow, the node hands over what it leads, to members whose log is not slow, and leaves it
 // to the others to campaign; it is well again after slowQuiet without such a write. A write that
-// hangs counts again for each slowSync that it takes, so that nobody waits for its end.
+// hangs counts again for each slowSync that it takes, so that nobody waits for its end. Time in which
+// the whole process stood still (SIGSTOP, a suspended host) is not the disk's: it does not count.
 const (
 	slowSync   = 250 * time.Millisecond
 	slowSyncs  = 3
@@ -23,7 +24,11 @@ const (
 
 // slowLog judges the speed of a node's log.
 type slowLog struct {
+	every time.Duration // how often look is called, about
+
 	mu       sync.Mutex
+	noticed  time.Duration   // when look or synced was called last; 0: never
+	stood    time.Duration   // how long the process stood still during the write under way
 	inflight int             // how often the write under way has counted already
 	late     []time.Duration // when slow writes were noticed, the last slowSyncs of them
 	slow     bool
@@ -33,13 +38,22 @@ type slowLog struct {
 func (s *slowLog) synced(took, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wake(now)
 	s.count(took, now)
-	s.inflight = 0
+	s.inflight, s.stood = 0, 0
+}
+
+// wake notes that the process runs, and for how long it has not. mu is held.
+func (s *slowLog) wake(now time.Duration) {
+	if still := now - s.noticed; s.noticed != 0 && still > 3*s.every {
+		s.stood += still - s.every
+	}
+	s.noticed = now
 }
 
 // count notes what a write that has taken this long adds. mu is held.
 func (s *slowLog) count(taken, now time.Duration) {
-	for times := int(taken / slowSync); s.inflight < times; s.inflight++ {
+	for times := int((taken - s.stood) / slowSync); s.inflight < times; s.inflight++ {
 		s.late = append(s.late, now)
 	}
 	if extra := len(s.late) - slowSyncs; extra > 0 {
@@ -52,6 +66,10 @@ func (s *slowLog) count(taken, now time.Duration) {
 func (s *slowLog) look(taken, now time.Duration) (slow, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wake(now)
+	if taken == 0 {
+		s.stood = 0
+	}
 	s.count(taken, now)
 	was := s.slow
 	switch {

@@ -324,6 +324,7 @@ func (d *daemon) replicaOptions() replica.Options {
 		Lease:                time.Duration(c.Raft.Lease),
 		Log:                  d.log,
 		Version:              versionText(),
+		Level:                control.Level,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -33,16 +34,22 @@ type Image struct {
 // synced that. It waits while the volume has no primary, but not on a node that is cut off from a
 // majority (Service). Errors: ErrNoVolume, ErrNoImage, ErrCutOff, ctx's.
 func (n *Node) Activate(ctx context.Context, volumeName, path string) error {
+	_, err := n.Claim(ctx, volumeName, path)
+	return err
+}
+
+// Claim is Activate, and tells whether this node had the image active already.
+func (n *Node) Claim(ctx context.Context, volumeName, path string) (already bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer cancel(nil)
 	watching.Go(func() { n.watchCutOff(ctx, volumeName, cancel) })
-	err := n.changeImage(ctx, volume.Activate, volumeName, path)
+	already, err = n.changeImage(ctx, volume.Activate, volumeName, path)
 	if cause := context.Cause(ctx); errors.Is(cause, ErrCutOff) && err != nil {
-		return fmt.Errorf("image %s: %w", path, cause)
+		return false, fmt.Errorf("image %s: %w", path, cause)
 	}
-	return err
+	return already, err
 }
 
 // watchCutOff ends ctx by cancel when this node is cut off from the volume.
@@ -69,18 +76,22 @@ func (n *Node) watchCutOff(ctx context.Context, volumeName string, cancel contex
 // Deactivate ends what Activate has begun: this node has no guest any more that uses the image.
 // Errors as with Activate.
 func (n *Node) Deactivate(ctx context.Context, volumeName, path string) error {
-	return n.changeImage(ctx, volume.Deactivate, volumeName, path)
+	_, err := n.changeImage(ctx, volume.Deactivate, volumeName, path)
+	return err
 }
 
-func (n *Node) changeImage(ctx context.Context, kind volume.Kind, volumeName, path string) error {
-	fail := func(err error) error { return fmt.Errorf("image %s of volume %q: %w", path, volumeName, err) }
+// changeImage has kind done to an image; was tells whether it was active on this node before.
+func (n *Node) changeImage(ctx context.Context, kind volume.Kind, volumeName, path string) (was bool, err error) {
+	fail := func(err error) (bool, error) {
+		return false, fmt.Errorf("image %s of volume %q: %w", path, volumeName, err)
+	}
 	v, err := n.findVolume(ctx, volumeName)
 	if err != nil {
 		return fail(err)
 	}
 	op := volume.Op{File: volume.RootID, Gen: 1}
 	var res volume.Result
-	for name := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' }) {
+	for name := range names(path) {
 		if name == "." || name == ".." {
 			return fail(fmt.Errorf("%w: give its path from the volume's root", ErrNoImage))
 		}
@@ -103,10 +114,15 @@ func (n *Node) changeImage(ctx context.Context, kind volume.Kind, volumeName, pa
 	n.fenced.forget(v.ID, op.File)
 	if kind == volume.Deactivate {
 		n.log.Info("image is no longer active on this node", "event", "image-inactive", "volume", volumeName, "image", path)
-		return nil
+		return true, nil
 	}
 	n.log.Info("image is active on this node", "event", "image-active", "volume", volumeName, "image", path)
-	return nil
+	return res.Count == 1, nil
+}
+
+// names gives the parts of a path.
+func names(path string) iter.Seq[string] {
+	return strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' })
 }
 
 // Images lists the images of a volume that nodes have activated, as this node's replica knows them;

@@ -248,6 +248,9 @@ func (n *Node) ID() uint64 { return n.id }
 // Name is the node's name in the cluster.
 func (n *Node) Name() string { return n.identity.Name }
 
+// ClusterID is the id of the node's cluster.
+func (n *Node) ClusterID() string { return n.identity.Cluster }
+
 // Node is the node's number as operations carry it.
 func (n *Node) Node() uint16 { return uint16(n.id) }
 

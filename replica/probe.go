@@ -30,6 +30,7 @@ type PeerProbe struct {
 	RoundTrip       time.Duration `json:"round_trip_ns"`  // the shortest of some
 	ClockAhead      time.Duration `json:"clock_ahead_ns"` // its clock less this node's, give or take half a round trip
 	Version         string        `json:"version"`        // of the program
+	Level           int           `json:"level"`          // what it can do (Options.Level); 0: it does not say
 	CertificateEnds time.Time     `json:"certificate_ends"`
 	BackError       string        `json:"back_error,omitempty"`  // why it cannot connect to this node
 	LargeError      string        `json:"large_error,omitempty"` // why 64 KiB do not get there and back
@@ -46,11 +47,13 @@ const (
 	probeRounds     = 5
 	probeLargeBytes = 64 << 10
 	probeTimeout    = 4 * time.Second // of a node's whole probe
+	presentTimeout  = 2 * time.Second // of Present
 )
 
 type probeAnswer struct {
 	Time            int64     `json:"time"` // nanoseconds since 1970
 	Version         string    `json:"version"`
+	Level           int       `json:"level"`
 	CertificateEnds time.Time `json:"certificate_ends"`
 	BackError       string    `json:"back_error,omitempty"`
 }
@@ -58,19 +61,33 @@ type probeAnswer struct {
 // Probe asks every other node for its clock, its version, and whether it can connect back. It takes
 // probeTimeout at most.
 func (n *Node) Probe(ctx context.Context) Probe {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	return Probe{CertificateEnds: certificateEnds(n.identity.Cert), Peers: n.askPeers(ctx, probeTimeout, n.probe)}
+}
+
+// Present asks every other member, joining ones too, whether it answers, and for its Version and
+// Level; the rest of the answers is empty. It takes presentTimeout at most.
+func (n *Node) Present(ctx context.Context) []PeerProbe {
+	return n.askPeers(ctx, presentTimeout, func(ctx context.Context, id uint64, p *PeerProbe) error {
+		a, err := n.callProbe(ctx, id, []byte{probeTime})
+		p.Version, p.Level = a.Version, a.Level
+		return err
+	})
+}
+
+// askPeers has ask find out about every other member at the same time, within timeout. By node
+// number.
+func (n *Node) askPeers(ctx context.Context, timeout time.Duration,
+	ask func(ctx context.Context, id uint64, p *PeerProbe) error) []PeerProbe {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	out := Probe{CertificateEnds: certificateEnds(n.identity.Cert), Peers: []PeerProbe{}}
-	for _, m := range n.cluster.view().Nodes {
-		if m.ID != n.id {
-			out.Peers = append(out.Peers, PeerProbe{Node: m.Name, Address: m.Address})
-		}
-	}
+	members := slices.DeleteFunc(slices.Clone(n.cluster.view().Nodes), func(m Member) bool { return m.ID == n.id })
+	out := make([]PeerProbe, len(members))
 	var asking sync.WaitGroup
-	for i := range out.Peers {
-		p := &out.Peers[i]
+	for i, m := range members {
+		p := &out[i]
+		*p = PeerProbe{Node: m.Name, Address: m.Address}
 		asking.Go(func() {
-			if err := n.probe(ctx, p); err != nil {
+			if err := ask(ctx, m.ID, p); err != nil {
 				*p = PeerProbe{Node: p.Node, Address: p.Address, Error: err.Error()}
 			}
 		})
@@ -79,13 +96,7 @@ func (n *Node) Probe(ctx context.Context) Probe {
 	return out
 }
 
-func (n *Node) probe(ctx context.Context, p *PeerProbe) error {
-	s := n.cluster.view()
-	i := slices.IndexFunc(s.Nodes, func(m Member) bool { return m.Name == p.Node })
-	if i < 0 {
-		return errors.New("removed meanwhile")
-	}
-	id := s.Nodes[i].ID
+func (n *Node) probe(ctx context.Context, id uint64, p *PeerProbe) error {
 	for round := range probeRounds {
 		sent := time.Now()
 		a, err := n.callProbe(ctx, id, []byte{probeTime})
@@ -97,7 +108,7 @@ func (n *Node) probe(ctx context.Context, p *PeerProbe) error {
 			p.RoundTrip = trip
 			p.ClockAhead = time.Unix(0, a.Time).Sub(sent.Add(trip / 2).Round(0))
 		}
-		p.Version, p.CertificateEnds = a.Version, a.CertificateEnds
+		p.Version, p.Level, p.CertificateEnds = a.Version, a.Level, a.CertificateEnds
 	}
 	large := make([]byte, probeLargeBytes)
 	large[0] = probeLarge
@@ -129,7 +140,7 @@ func (n *Node) answerProbe(ctx context.Context, from uint64, req, reply []byte) 
 	if len(req) < 2 || len(req) > 1+probeLargeBytes {
 		return nil, errors.New("call has the wrong length")
 	}
-	a := probeAnswer{Version: n.opt.Version, CertificateEnds: certificateEnds(n.identity.Cert)}
+	a := probeAnswer{Version: n.opt.Version, Level: n.opt.Level, CertificateEnds: certificateEnds(n.identity.Cert)}
 	if req[1] == probeBack {
 		a.BackError = n.reachBack(ctx, from)
 	}

@@ -71,6 +71,7 @@ type Options struct {
 
 	Log     *slog.Logger
 	Version string // of the program, told to the other nodes; for people
+	Level   int    // what the program can do, told to the other nodes; for programs
 
 	// Listener, when set, is used instead of Listen. It is the node's once Open has succeeded.
 	Listener net.Listener

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,8 +35,8 @@ type Service struct {
 // a peer's restart and the start of a whole cluster take less.
 const cutOffTime = 10 * time.Second
 
-// spaceWait bounds how long Service waits for the volume's space.
-const spaceWait = 50 * time.Millisecond
+// serviceWait bounds how long Service waits for the other nodes.
+const serviceWait = 50 * time.Millisecond
 
 // knownSpace is the space of each volume as last heard.
 type knownSpace struct {
@@ -43,20 +44,18 @@ type knownSpace struct {
 	by map[volume.ID]volume.Space
 }
 
-// Service answers within twice spaceWait, whatever the others do. Errors: ErrNoVolume, or that this
+// Service answers within serviceWait, whatever the others do. Errors: ErrNoVolume, or that this
 // node cannot know yet whether there is such a volume.
 func (n *Node) Service(ctx context.Context, name string) (Service, error) {
-	findCtx, cancel := context.WithTimeout(ctx, spaceWait)
+	ctx, cancel := context.WithTimeout(ctx, serviceWait)
 	defer cancel()
-	v, err := n.findVolume(findCtx, name)
+	v, err := n.findVolume(ctx, name)
 	if err != nil {
 		return Service{}, err
 	}
 	s := Service{Cluster: n.identity.Cluster, ID: v.ID, Volume: name}
 	n.judge(&s, v)
 	if s.Serving {
-		ctx, cancel := context.WithTimeout(ctx, spaceWait)
-		defer cancel()
 		op := volume.Op{Kind: volume.FSStat, File: volume.RootID, Gen: 1}
 		var res volume.Result
 		if err := n.Do(ctx, v.ID, &op, &res); err == nil && res.Err == volume.OK {
@@ -69,6 +68,24 @@ func (n *Node) Service(ctx context.Context, name string) (Service, error) {
 	s.Space = n.space.by[v.ID]
 	n.space.mu.Unlock()
 	return s, nil
+}
+
+// AwaitService is Service once this node can serve the volume, or is cut off from it, or ctx has
+// ended: it waits while the volume elects or forms.
+func (n *Node) AwaitService(ctx context.Context, name string) (Service, error) {
+	tick := time.NewTicker(n.opt.Heartbeat)
+	defer tick.Stop()
+	for {
+		s, err := n.Service(context.WithoutCancel(ctx), name)
+		if s.Serving || s.CutOff || errors.Is(err, ErrNoVolume) || errors.Is(err, ErrClosed) {
+			return s, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return s, err
+		}
+	}
 }
 
 // findVolume gives what the cluster's state says of a volume. That there is none is only said once this

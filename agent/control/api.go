@@ -26,7 +26,9 @@ const (
 // Cluster is what the server asks of a node that is a member of a cluster. *replica.Node is one.
 type Cluster interface {
 	Status(ctx context.Context) replica.Status
+	ClusterID() string
 	Probe(ctx context.Context) replica.Probe
+	Present(ctx context.Context) []replica.PeerProbe
 	NewToken(ctx context.Context, node string) (string, error)
 	CreateVolume(ctx context.Context, name string, replicas int) (replica.VolumeStatus, error)
 	DeleteVolume(ctx context.Context, name string) error
@@ -35,9 +37,11 @@ type Cluster interface {
 	RemoveNode(ctx context.Context, node string) error
 	ReplaceToken(ctx context.Context, node string) (string, error)
 	Service(ctx context.Context, volume string) (replica.Service, error)
-	Activate(ctx context.Context, volume, path string) error
+	AwaitService(ctx context.Context, volume string) (replica.Service, error)
+	Claim(ctx context.Context, volume, path string) (already bool, err error)
 	Deactivate(ctx context.Context, volume, path string) error
 	Images(volume string) ([]replica.Image, error)
+	MakeFolders(ctx context.Context, volume string, paths []string) error
 	image.Doer
 	Allow(ctx context.Context, name string, r volume.Rule) error
 	Deny(ctx context.Context, name string, client netip.Prefix) error
@@ -55,9 +59,21 @@ type Agent interface {
 	Join(ctx context.Context, node, address, token string) error
 }
 
-// Level counts what the API can do: programs that ask an older agent see a smaller one, and can say so.
-// 1: all but the following. 2: service, activate, deactivate, images.
-const Level = 2
+// Level counts what the API can do. Every answer has it in LevelHeader, and a request may have the one
+// that it needs there: an agent of less refuses it. 1: all but the following. 2: service, activate,
+// deactivate, images. 3: the headers, provide, file, folders of images, how to mount.
+const Level = 3
+
+const (
+	oldestLevel = 3 // below it a program that says its level is too old for this agent
+	pluginLevel = 3 // what the storage plugin needs of every node's agent
+)
+
+// Headers of requests and answers.
+const (
+	LevelHeader   = "Trinas-Level"
+	ClusterHeader = "Trinas-Cluster" // of a request: the id of the cluster that it is meant for
+)
 
 // About describes the daemon that answers.
 type About struct {
@@ -109,10 +125,29 @@ type volumeRequest struct {
 }
 
 // Service is the answer to GET /v1/volumes/NAME/service: what a storage plugin asks before it lets a
-// guest start. NFS is where to mount from, "host:port"; "" while this agent serves no NFS.
+// guest start. Mount is absent while this agent serves no NFS on a loopback address.
 type Service struct {
 	replica.Service
-	NFS string `json:"nfs"`
+	Mount *Mount `json:"mount,omitempty"`
+}
+
+// Mount is how the agent's node mounts a volume: mount -t nfs -o OPTIONS SOURCE DIR.
+type Mount struct {
+	Source  string `json:"source"`
+	Options string `json:"options"`
+}
+
+// Activation is the answer to an activation.
+type Activation struct {
+	WasActive bool `json:"was_active"` // on this node, before
+}
+
+// provideRequest asks for a volume that all of Nodes can use. Those are Proxmox's: each has to have an
+// agent in this cluster that answers, of a level that the plugin can use.
+type provideRequest struct {
+	Nodes   []string `json:"nodes"`
+	Create  bool     `json:"create"`  // where there is no such volume
+	Folders []string `json:"folders"` // made in it
 }
 
 // Image is a guest's image: what the volume holds of it, and where it is active.
@@ -123,10 +158,11 @@ type Image struct {
 }
 
 // imageRequest activates or deactivates an image. WaitSec: how long to wait for a primary, at most
-// requestTimeout; 0: that.
+// requestTimeout; 0: that. Chain: the snapshots beside it, too (image.Chain).
 type imageRequest struct {
 	Path    string `json:"path"`
 	WaitSec int    `json:"wait_sec"`
+	Chain   bool   `json:"chain"`
 }
 
 type clientRequest struct {

@@ -116,7 +116,7 @@ func (c *Client) Service(ctx context.Context, volume string) (Service, error) {
 	return out, c.do(ctx, http.MethodGet, "/v1/volumes/"+url.PathEscape(volume)+"/service", nil, &out)
 }
 
-// Images lists the images of one guest, or of all (vmid "").
+// Images lists the images of one guest, or of all (vmid ""), in the folder image.Folder.
 func (c *Client) Images(ctx context.Context, volume, vmid string) ([]Image, error) {
 	var out []Image
 	path := "/v1/volumes/" + url.PathEscape(volume) + "/images?vmid=" + url.QueryEscape(vmid)

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ type fakeNode struct {
 	member bool
 	asked  []string
 	err    error
+	peers  []replica.PeerProbe
 	block  chan struct{} // when set, requests for a token wait for it or their context
 }
 
@@ -32,7 +34,11 @@ func (f *fakeNode) note(format string, a ...any) {
 	f.asked = append(f.asked, fmt.Sprintf(format, a...))
 }
 
-func (f *fakeNode) About() About { return About{Version: "1.2", State: Running, PID: 7} }
+func (f *fakeNode) About() About {
+	return About{Version: "1.2", State: Running, PID: 7, NFS: "192.0.2.1:2050,127.0.0.1:2050"}
+}
+
+func (f *fakeNode) ClusterID() string { return "c" }
 
 func (f *fakeNode) Cluster() (Cluster, error) {
 	if !f.member {
@@ -54,6 +60,7 @@ func (f *fakeNode) Join(_ context.Context, node, address, token string) error {
 func (f *fakeNode) Status(context.Context) replica.Status {
 	return replica.Status{
 		Node:    replica.NodeStatus{ID: 1, Name: "n1", Address: "10.0.0.1:7370"},
+		Nodes:   []replica.NodeStatus{{ID: 1, Name: "n1"}, {ID: 2, Name: "n2"}, {ID: 3, Name: "n3", Joining: true}},
 		Volumes: []replica.VolumeStatus{{ID: 9, Name: "vm", Primary: "n1", UsedBytes: 1 << 50}},
 	}
 }
@@ -61,6 +68,8 @@ func (f *fakeNode) Status(context.Context) replica.Status {
 func (f *fakeNode) Probe(context.Context) replica.Probe {
 	return replica.Probe{Peers: []replica.PeerProbe{{Node: "n2", RoundTrip: time.Millisecond}}}
 }
+
+func (f *fakeNode) Present(context.Context) []replica.PeerProbe { return f.peers }
 
 func (f *fakeNode) NewToken(ctx context.Context, _ string) (string, error) {
 	if f.block != nil {
@@ -108,8 +117,21 @@ func (f *fakeNode) Service(_ context.Context, volume string) (replica.Service, e
 	return replica.Service{Cluster: "c", ID: 9, Volume: volume, Serving: true}, f.err
 }
 
-func (f *fakeNode) Activate(_ context.Context, volume, path string) error {
+func (f *fakeNode) AwaitService(_ context.Context, volume string) (replica.Service, error) {
+	f.note("await %s", volume)
+	if volume == "none" && !slices.Contains(f.asked, "create none 0") {
+		return replica.Service{}, fmt.Errorf("volume %q: %w", volume, replica.ErrNoVolume)
+	}
+	return replica.Service{Cluster: "c", ID: 9, Volume: volume, Serving: true}, f.err
+}
+
+func (f *fakeNode) Claim(_ context.Context, volume, path string) (bool, error) {
 	f.note("activate %s %s", volume, path)
+	return true, f.err
+}
+
+func (f *fakeNode) MakeFolders(_ context.Context, volume string, paths []string) error {
+	f.note("folders %s %s", volume, paths)
 	return f.err
 }
 
@@ -213,7 +235,7 @@ func TestControl_Requests(t *testing.T) {
 		t.Errorf("replace: %+v, %v", inv, err)
 	}
 	service, err := c.Service(ctx, "vm")
-	if err != nil || service.Cluster != "c" || !service.Serving {
+	if err != nil || service.Cluster != "c" || !service.Serving || service.Mount == nil || service.Mount.Source != "127.0.0.1:/vm" {
 		t.Errorf("service: %+v, %v", service, err)
 	}
 	if err := c.Activate(ctx, "vm", "images/100/x.raw", 5*time.Second); err != nil {

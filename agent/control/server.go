@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"trinas/replica"
@@ -33,7 +34,7 @@ func Serve(l net.Listener, agent Agent, log *slog.Logger) *Server {
 		ended: make(chan struct{}),
 	}
 	s.http = &http.Server{
-		Handler:           http.MaxBytesHandler(s.limit(s.routes()), maxRequestBytes),
+		Handler:           http.MaxBytesHandler(s.fit(s.limit(s.routes())), maxRequestBytes),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      requestTimeout + 10*time.Second,
@@ -76,6 +77,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/nodes/{name}/replace", s.replaceNode)
 	mux.HandleFunc("GET /v1/volumes/{name}/service", s.service)
 	mux.HandleFunc("GET /v1/volumes/{name}/images", s.images)
+	mux.HandleFunc("GET /v1/volumes/{name}/file", s.file)
+	mux.HandleFunc("POST /v1/volumes/{name}/provide", s.provide)
 	mux.HandleFunc("POST /v1/volumes/{name}/activate", s.activate)
 	mux.HandleFunc("POST /v1/volumes/{name}/deactivate", s.deactivate)
 	mux.HandleFunc("POST /v1/volumes/{name}/clients", s.allow)
@@ -87,6 +90,45 @@ func (s *Server) routes() http.Handler {
 		})
 	})
 	return mux
+}
+
+// fit tells this agent's level, and refuses requests of programs that do not fit to it, or that are meant
+// for another cluster.
+func (s *Server) fit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(LevelHeader, strconv.Itoa(Level))
+		if code, e := s.misfit(r); e != nil {
+			refuse(w, code, e)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) misfit(r *http.Request) (int, *Error) {
+	if text := r.Header.Get(LevelHeader); text != "" {
+		switch level, err := strconv.Atoi(text); {
+		case err != nil || level < oldestLevel:
+			return http.StatusUpgradeRequired, &Error{
+				Text: fmt.Sprintf("the agent takes requests of level %d and above, and this one is of level %.10q", oldestLevel, text),
+				Hint: "the program that asks is older than the agent: on Proxmox, systemctl reload-or-restart pvedaemon pvestatd pve-ha-lrm",
+			}
+		case level > Level:
+			return http.StatusUpgradeRequired, &Error{
+				Text: fmt.Sprintf("the agent is of level %d, and level %d is asked for", Level, level),
+				Hint: "it is older than the program that asks: upgrade trinas on this node, or systemctl restart trinas",
+			}
+		}
+	}
+	if id := r.Header.Get(ClusterHeader); id != "" {
+		if c, err := s.agent.Cluster(); err == nil && c.ClusterID() != id {
+			return http.StatusConflict, &Error{
+				Text: fmt.Sprintf("meant for the trinas cluster %.40s, and this node belongs to %s", id, c.ClusterID()),
+				Hint: "see trinas status here and on the other nodes",
+			}
+		}
+	}
+	return 0, nil
 }
 
 // limit bounds how many requests are worked on at once, and for how long each.

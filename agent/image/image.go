@@ -1,4 +1,4 @@
-// Package image lists the guest images of a volume as Proxmox lays them out (images/VMID/FILE), with what
+// Package image lists the guest images of a volume as Proxmox lays them out (FOLDER/VMID/FILE), with what
 // can be known of them without starting a program for each: sizes from the attributes, and the virtual size
 // and backing file from a qcow2 file's first bytes. It must never change anything.
 //
@@ -15,10 +15,10 @@ import (
 	"trinas/replica/volume"
 )
 
-// Image is one file below images/VMID.
+// Image is one file, below images/VMID as a rule.
 type Image struct {
 	Path      string `json:"path"`             // from the volume's root: "images/100/vm-100-disk-0.qcow2"
-	Format    string `json:"format"`           // "raw" or "qcow2", by the name's end; others are not listed
+	Format    string `json:"format"`           // "raw" or "qcow2", by the name's end; "" others, which are not listed
 	SizeBytes uint64 `json:"size_bytes"`       // that the guest sees
 	FileBytes uint64 `json:"file_bytes"`       // the file's length
 	UsedBytes uint64 `json:"used_bytes"`       // allocated
@@ -32,14 +32,21 @@ type Doer interface {
 	Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume.Result) error
 }
 
-// maxImages bounds a listing.
-const maxImages = 65536
+// Bounds of a listing, and of an image's snapshots.
+const (
+	maxImages = 65536
+	maxChain  = 256
+)
 
-// List gives the images of one guest, or of all (vmid ""), in the directories' order. A volume without
-// a folder "images" has none. Errors: ctx's, replica.ErrNoVolume; more than 65,536 images.
-func List(ctx context.Context, node Doer, vol volume.ID, vmid string) ([]Image, error) {
+// Folder is where images are unless told otherwise.
+const Folder = "images"
+
+// List gives the images of one guest, or of all (vmid ""), in the directories' order, from a folder of
+// the volume. A volume without that folder has none. Errors: ctx's, replica.ErrNoVolume; more than
+// 65,536 images.
+func List(ctx context.Context, node Doer, vol volume.ID, folder, vmid string) ([]Image, error) {
 	l := lister{ctx: ctx, node: node, vol: vol, images: []Image{}}
-	top, err := l.find(volume.Attr{File: volume.RootID, Gen: 1}, "images")
+	top, err := l.walk(folder)
 	if err != nil || top.Type != volume.Directory {
 		return l.images, err
 	}
@@ -47,9 +54,43 @@ func List(ctx context.Context, node Doer, vol volume.ID, vmid string) ([]Image, 
 		if e.Attr.Type != volume.Directory || vmid != "" && e.Name != vmid {
 			return nil
 		}
-		return l.guest(path.Join("images", e.Name), e.Attr)
+		return l.guest(path.Join(folder, e.Name), e.Attr)
 	})
 	return l.images, err
+}
+
+// Stat gives what is known of one file, at file from the volume's root; found is false where there is
+// no regular file. Errors: ctx's, replica.ErrNoVolume.
+func Stat(ctx context.Context, node Doer, vol volume.ID, file string) (image Image, found bool, err error) {
+	l := lister{ctx: ctx, node: node, vol: vol}
+	attr, err := l.walk(file)
+	if err != nil || attr.Type != volume.Regular {
+		return Image{}, false, err
+	}
+	image, err = l.describe(file, attr)
+	return image, true, err
+}
+
+// Chain gives the image at file and the snapshots that Proxmox keeps of it as files of their own, which
+// it backs: snap-SNAPSHOT-FILE beside it.
+func Chain(ctx context.Context, node Doer, vol volume.ID, file string) ([]string, error) {
+	l := lister{ctx: ctx, node: node, vol: vol}
+	folder, base := path.Split(path.Clean(file))
+	dir, err := l.walk(folder)
+	if err != nil {
+		return nil, err
+	}
+	chain := []string{file}
+	err = l.each(dir, func(e *volume.DirEntry) error {
+		if e.Attr.Type != volume.Regular || !strings.HasPrefix(e.Name, "snap-") || !strings.HasSuffix(e.Name, "-"+base) {
+			return nil
+		}
+		if chain = append(chain, folder+e.Name); len(chain) > maxChain {
+			return fmt.Errorf("image %s has more than %d snapshots", file, maxChain)
+		}
+		return nil
+	})
+	return chain, err
 }
 
 // lister gathers images.
@@ -63,23 +104,37 @@ type lister struct {
 // guest adds the images in one guest's folder.
 func (l *lister) guest(folder string, dir volume.Attr) error {
 	return l.each(dir, func(e *volume.DirEntry) error {
-		format := strings.TrimPrefix(path.Ext(e.Name), ".")
-		if e.Attr.Type != volume.Regular || format != "raw" && format != "qcow2" {
+		format := formatOf(e.Name)
+		if e.Attr.Type != volume.Regular || format == "" {
 			return nil
 		}
 		if len(l.images) >= maxImages {
 			return fmt.Errorf("the volume holds more than %d images", maxImages)
 		}
-		image := Image{Path: path.Join(folder, e.Name), Format: format, SizeBytes: e.Attr.SizeBytes,
-			FileBytes: e.Attr.SizeBytes, UsedBytes: e.Attr.UsedBytes, CtimeSec: e.Attr.Ctime / 1e9}
-		if format == "qcow2" {
-			if err := l.qcow2(&image, e.Attr); err != nil {
-				return err
-			}
-		}
+		image, err := l.describe(path.Join(folder, e.Name), e.Attr)
 		l.images = append(l.images, image)
-		return nil
+		return err
 	})
+}
+
+// formatOf is an image's format by its name.
+func formatOf(name string) string {
+	switch format := strings.TrimPrefix(path.Ext(name), "."); format {
+	case "raw", "qcow2":
+		return format
+	}
+	return ""
+}
+
+// describe gives what is known of a file.
+func (l *lister) describe(file string, attr volume.Attr) (Image, error) {
+	image := Image{Path: file, Format: formatOf(file), SizeBytes: attr.SizeBytes,
+		FileBytes: attr.SizeBytes, UsedBytes: attr.UsedBytes, CtimeSec: attr.Ctime / 1e9}
+	if image.Format != "qcow2" {
+		return image, nil
+	}
+	err := l.qcow2(&image, attr)
+	return image, err
 }
 
 // The head of a qcow2 file, big endian (QEMU, docs/interop/qcow2.txt):
@@ -137,6 +192,21 @@ func (l *lister) read(file volume.Attr, offset uint64, count uint32) ([]byte, er
 		return nil, err
 	}
 	return res.Data, nil
+}
+
+// walk looks a path up, from the root; the zero Attr when it is not there.
+func (l *lister) walk(file string) (volume.Attr, error) {
+	at := volume.Attr{File: volume.RootID, Gen: 1, Type: volume.Directory}
+	for name := range strings.FieldsFuncSeq(file, func(r rune) bool { return r == '/' }) {
+		if name == "." || name == ".." || at.Type != volume.Directory {
+			return volume.Attr{}, nil
+		}
+		var err error
+		if at, err = l.find(at, name); err != nil {
+			return volume.Attr{}, err
+		}
+	}
+	return at, nil
 }
 
 // find looks a name up; the zero Attr when it is not there.

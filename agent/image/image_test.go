@@ -90,7 +90,7 @@ func qcow2File(t *testing.T, args ...string) []byte {
 // Goal: images are listed with what qemu-img would say of them, and only images; one guest's, or all.
 func TestList(t *testing.T) {
 	s := newSingle(t)
-	if got, err := List(t.Context(), s, 7, ""); err != nil || got == nil || len(got) != 0 {
+	if got, err := List(t.Context(), s, 7, Folder, ""); err != nil || got == nil || len(got) != 0 {
 		t.Fatalf("no folder images: %v, %v", got, err)
 	}
 	images := s.dir(rootDir, "images")
@@ -103,7 +103,7 @@ func TestList(t *testing.T) {
 	s.file(other, "broken.qcow2", []byte("not at all, but longer than the header is"))
 	s.file(images, "stray.raw", []byte("x"))
 
-	got, err := List(t.Context(), s, 7, "")
+	got, err := List(t.Context(), s, 7, Folder, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +120,42 @@ func TestList(t *testing.T) {
 	if !reflect.DeepEqual(lines, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 	}
-	if got, err = List(t.Context(), s, 7, "100"); err != nil || len(got) != 2 {
+	if got, err = List(t.Context(), s, 7, Folder, "100"); err != nil || len(got) != 2 {
 		t.Errorf("guest 100: %v, %v", got, err)
+	}
+}
+
+// Goal: one file is described as in a list, wherever it is; what is no regular file is not found; an
+// image's chain is itself and its own snapshots.
+func TestStat(t *testing.T) {
+	s := newSingle(t)
+	guest := s.dir(s.dir(s.dir(rootDir, "my"), "images"), "100")
+	for _, name := range []string{"vm-100-disk-1.qcow2", "snap-a-vm-100-disk-1.qcow2", "snap-b-c-vm-100-disk-1.qcow2"} {
+		s.file(guest, name, qcow2File(t))
+	}
+	s.file(guest, "snap-a-vm-100-disk-11.qcow2", []byte("another's"))
+	s.file(guest, "snap-a-vm-100-disk-1.raw", []byte("another's"))
+	s.file(rootDir, "debian.iso", []byte("0123456789"))
+	ctx := t.Context()
+	if got, found, err := Stat(ctx, s, 7, "my/images/100/vm-100-disk-1.qcow2"); err != nil || !found || got.SizeBytes != 5<<30 ||
+		got.Path != "my/images/100/vm-100-disk-1.qcow2" || got.FileBytes >= 5<<30 {
+		t.Errorf("qcow2: %+v, %v, %v", got, found, err)
+	}
+	if got, found, err := Stat(ctx, s, 7, "/debian.iso"); err != nil || !found || got.Format != "" || got.SizeBytes != 10 {
+		t.Errorf("iso: %+v, %v, %v", got, found, err)
+	}
+	for _, none := range []string{"my", "none", "my/none/x.raw", "debian.iso/x", "my/../debian.iso", "./debian.iso", ""} {
+		if got, found, err := Stat(ctx, s, 7, none); err != nil || found {
+			t.Errorf("%q: %+v, %v, %v", none, got, found, err)
+		}
+	}
+	chain, err := Chain(ctx, s, 7, "my/images/100/vm-100-disk-1.qcow2")
+	if want := []string{"my/images/100/vm-100-disk-1.qcow2", "my/images/100/snap-a-vm-100-disk-1.qcow2",
+		"my/images/100/snap-b-c-vm-100-disk-1.qcow2"}; err != nil || !reflect.DeepEqual(chain, want) {
+		t.Errorf("chain %q, %v", chain, err)
+	}
+	if got, err := List(ctx, s, 7, "my/images", "100"); err != nil || len(got) != 5 {
+		t.Errorf("list: %+v, %v", got, err)
 	}
 }
 
@@ -132,7 +166,7 @@ func TestList_Many(t *testing.T) {
 	for i := range 2500 {
 		s.file(s.dir(images, fmt.Sprint(1000+i)), "d.raw", []byte("x"))
 	}
-	got, err := List(t.Context(), s, 7, "")
+	got, err := List(t.Context(), s, 7, Folder, "")
 	if err != nil || len(got) != 2500 {
 		t.Errorf("%d images, %v", len(got), err)
 	}
@@ -154,7 +188,7 @@ func FuzzQcow2(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := newSingle(t)
 		s.file(s.dir(s.dir(rootDir, "images"), "1"), "d.qcow2", data)
-		got, err := List(t.Context(), s, 7, "1")
+		got, err := List(t.Context(), s, 7, Folder, "1")
 		if err != nil || len(got) != 1 || len(got[0].Parent) > maxBackingName {
 			t.Errorf("%+v, %v", got, err)
 		}

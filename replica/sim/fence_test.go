@@ -43,6 +43,14 @@ func TestCluster_Fence(t *testing.T) {
 				t.Fatalf("node 1, active: errno %d", errno)
 			}
 		}
+		for _, already := range []bool{false, true} { // node 3 joins them for a moment
+			if got, err := c.Node(3).Claim(context.Background(), "v", "disk 0.raw"); err != nil || got != already {
+				t.Fatalf("claim of node 3: %v, %v; want %v", got, err, already)
+			}
+		}
+		if err := c.Node(3).Deactivate(context.Background(), "v", "disk 0.raw"); err != nil {
+			t.Fatal(err)
+		}
 		if errno := write(3, "from 3"); errno != volume.EFENCED {
 			t.Fatalf("node 3, not active: errno %d", errno)
 		}

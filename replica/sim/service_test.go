@@ -38,6 +38,30 @@ func TestCluster_Service(t *testing.T) {
 			t.Errorf("no such volume: %v", err)
 		}
 
+		awaited := make(chan replica.Service)
+		c.Net.Isolate(1)
+		c.Net.Isolate(2)
+		c.Net.Isolate(3)
+		time.Sleep(3 * time.Second)
+		go func() {
+			s, err := c.Node(1).AwaitService(ctx, "v")
+			if err != nil {
+				t.Error(err)
+			}
+			awaited <- s
+		}()
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if s, err := c.Node(2).AwaitService(short, "v"); err != nil || s.Serving || s.CutOff || s.Reason == "" {
+			t.Errorf("waited for 1 s only: %+v, %v", s, err)
+		}
+		c.Net.Rejoin(1)
+		c.Net.Rejoin(2)
+		c.Net.Rejoin(3)
+		if s := <-awaited; !s.Serving {
+			t.Errorf("waited for the others: %+v", s)
+		}
+
 		lost := c.Primary(vol)
 		c.Net.Isolate(lost)
 		time.Sleep(5 * time.Second)
@@ -53,6 +77,10 @@ func TestCluster_Service(t *testing.T) {
 		err = c.activate(lost, "disk", time.Minute)
 		if waited := time.Since(started); !errors.Is(err, replica.ErrCutOff) || waited > 200*time.Millisecond {
 			t.Errorf("activation on a node known to be cut off: %v after %s", err, waited)
+		}
+		started = time.Now()
+		if s, err := c.Node(lost).AwaitService(ctx, "v"); err != nil || !s.CutOff || time.Since(started) > 200*time.Millisecond {
+			t.Errorf("waited for while cut off: %+v, %v", s, err)
 		}
 		if s := service(lost); s.Serving || !s.CutOff || s.Space.TotalBytes == 0 {
 			t.Errorf("cut off for longer: %+v", s)

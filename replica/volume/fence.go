@@ -29,7 +29,8 @@ func (f *fence) shuts(node uint16) bool {
 	return slices.Contains(f.barred, node)
 }
 
-// activate is Activate: op.Node may write from now on, and of the others only those in op.Nodes.
+// activate is Activate: op.Node may write from now on, and of the others only those in op.Nodes. The
+// result's Count is 1 when op.Node had the image active before.
 func (v *Volume) activate(op *Op, r *Result) {
 	in, e := v.table.find(op.File, op.Gen)
 	if e == OK {
@@ -51,6 +52,9 @@ func (v *Volume) activate(op *Op, r *Result) {
 		default:
 			next.barred = with(next.barred, node)
 		}
+	}
+	if slices.Contains(f.writers, op.Node) {
+		r.Count = 1
 	}
 	next.writers = with(next.writers, op.Node)
 	if len(next.barred) > maxFenceNodes || len(next.writers) > maxFenceNodes {

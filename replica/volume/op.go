@@ -234,7 +234,7 @@ type Result struct {
 	Dir2     Change // the directory of Name2
 	Access   uint32
 	EOF      bool
-	Count    uint32 // Write: bytes written; Read: bytes read
+	Count    uint32 // Write: bytes written; Read: bytes read; Activate: 1 when it was active on Node before
 	Verifier uint64 // ReadDir: the directory's cookie verifier
 	Entries  []DirEntry
 	Space    Space

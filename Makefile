@@ -11,15 +11,16 @@ RACE_PACKAGES  = gcc libc6-dev
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
 BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind user-mode-linux fio
 E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpcbind fio sqlite3 git python3 e2fsprogs qemu-utils stress-ng dbench bonnie++
+PLUGIN_PACKAGES = perl libjson-perl libperl-critic-perl
 DEB_PACKAGES   = dpkg-dev debhelper fakeroot lintian man-db systemd
 APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf
 BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-container mmdebstrap e2fsprogs mount
 
 .DEFAULT_GOAL = help
-.PHONY: help build test lint race sim demo bench e2e deb apt-repo boot copyright deps tidy clean FORCE
+.PHONY: help build test lint race sim plugin-test demo bench e2e deb apt-repo boot copyright deps tidy clean FORCE
 
 help:
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: build/trinas ## the one binary: build/trinas
 
@@ -30,7 +31,7 @@ build/trinas: FORCE
 build/demo build/bench build/e2e build/boot: build/%: FORCE
 	$(GO) build -o $@ ./packaging/$*
 
-test: lint ## gofmt, vet, staticcheck, all tests; as root also the quick scenarios of e2e
+test: lint plugin-test ## gofmt, vet, staticcheck, all tests; as root also the quick scenarios of e2e
 	$(GO) test ./...
 	@if [ "$$(id -u)" = 0 ] && [ -c /dev/net/tun ]; then $(MAKE) --no-print-directory e2e E2E_FLAGS=-quick; \
 	else echo "left out: the scenarios with a Linux NFS client, which need root and /dev/net/tun (make e2e)"; fi
@@ -48,6 +49,13 @@ SEEDS ?= 100
 FIRST ?= 1
 sim: ## whole clusters in virtual time: SEEDS=n seeds from FIRST=x on
 	SEEDS=$(SEEDS) FIRST=$(FIRST) $(GO) test -count 1 -timeout 60m ./replica/sim -run TestSim
+
+# PVE_PERL=DIR:DIR... runs the tests over the real classes of Proxmox VE that are there.
+plugin-test: ## the Proxmox storage plugin: perl -Tc, perlcritic, its tests (plugin/README.md)
+	packaging/deps.sh $(PLUGIN_PACKAGES)
+	for f in $$(find plugin/PVE plugin/Trinas -name '*.pm'); do perl -T -Iplugin -Iplugin/t/standin -c $$f || exit 1; done
+	perlcritic --quiet --severity 4 plugin
+	prove -j 3 plugin/t
 
 demo: build/trinas build/demo ## three agents keep a disk image alive while their primary is killed
 	packaging/deps.sh $(DEMO_PACKAGES)
@@ -81,7 +89,7 @@ copyright: ## debian/copyright, when other modules are linked than before
 	mv build/copyright debian/copyright
 
 deps: ## install the Debian packages that the targets above need
-	packaging/deps.sh $(sort $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(BOOT_PACKAGES))
+	packaging/deps.sh $(sort $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(PLUGIN_PACKAGES) $(BOOT_PACKAGES))
 
 tidy: ## go.mod, go.sum and the form of all Go files
 	$(GO) mod tidy

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +32,12 @@ func main() {
 	}
 }
 
-// writeManual writes dir/man/*.1, dir/man/trinas.toml.5, dir/man/trinas-events.7, the journal's
+// pvePage is trinas-pve(5) without its head.
+//
+//go:embed trinas-pve.md
+var pvePage []byte
+
+// writeManual writes dir/man/*.1, dir/man/trinas.toml.5, dir/man/trinas-pve.5, dir/man/trinas-events.7, the journal's
 // catalog as dir/trinas.catalog, and dir/completion/SHELL/FILE under the names that the shells look
 // for.
 func writeManual(dir string) error {
@@ -72,6 +78,12 @@ func writePages(root *cobra.Command, dir string) error {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "trinas.toml.5"), configPage(date), 0o644); err != nil {
+		return err
+	}
+	var pve bytes.Buffer
+	pageHead(&pve, "TRINAS-PVE", "5", date)
+	pve.Write(pvePage)
+	if err := os.WriteFile(filepath.Join(dir, "trinas-pve.5"), md2man.Render(pve.Bytes()), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "trinas-events.7"), eventsPage(date), 0o644)

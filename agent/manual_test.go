@@ -38,6 +38,7 @@ func TestManual(t *testing.T) {
 	for file, want := range map[string]string{
 		"man/trinas-join.1":           `\fB--token\fP`,
 		"man/trinas.toml.5":           `data_dir = "/var/lib/trinas"`,
+		"man/trinas-pve.5":            `\fBtrinas-cluster\fP`,
 		"man/trinas-events.7":         "replica-failed",
 		"trinas.catalog":              "Subject: A replica has left service",
 		"completion/bash/trinas":      "complete -o default -F __start_trinas trinas",

@@ -20,9 +20,9 @@ func places() map[string][]int {
 	return map[string][]int{"on each": {0, 1, 2}, "on the first": {0}, "on the second": {1}, "on the third": {2}, "anywhere": {2}}
 }
 
-// leftOut are commands that a machine without an NFS client or Proxmox cannot run.
+// leftOut are commands that a machine without Proxmox cannot run.
 func leftOut() map[string]string {
-	return map[string]string{"mount": "this kernel has no NFS client", "pvesm": "this is no Proxmox VE node"}
+	return map[string]string{"pvesm": "this is no Proxmox VE node"}
 }
 
 // readSteps returns the commands of README's set-up section in their order. A command whose place is

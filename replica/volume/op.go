@@ -243,6 +243,7 @@ type Result struct {
 
 // Space is what FSStat answers, in bytes and files.
 type Space struct {
-	TotalBytes, FreeBytes uint64
-	Files                 uint64
+	TotalBytes uint64 `json:"total_bytes"`
+	FreeBytes  uint64 `json:"free_bytes"`
+	Files      uint64 `json:"files"`
 }

@@ -10,7 +10,7 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE_PACKAGES  = gcc libc6-dev
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
 BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind user-mode-linux fio
-E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpcbind fio sqlite3 git python3 e2fsprogs qemu-utils stress-ng dbench bonnie++
+E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpcbind fio sqlite3 git python3 e2fsprogs qemu-utils qemu-block-extra qemu-system-x86 kmod xz-utils stress-ng dbench bonnie++
 PLUGIN_PACKAGES = perl libjson-perl libperl-critic-perl
 DEB_PACKAGES   = dpkg-dev debhelper fakeroot lintian man-db systemd
 APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf
@@ -67,6 +67,7 @@ bench: build/trinas build/bench ## speed beside nfs-ganesha's (as root; BENCH_FL
 
 e2e: build/trinas build/e2e ## scenarios with a real Linux NFS client: all, or S="name ..." (E2E_FLAGS="-quick -v")
 	packaging/deps.sh $(E2E_PACKAGES)
+	test -d build/kernel || packaging/kernel.sh build/kernel
 	build/e2e -binary build/trinas $(E2E_FLAGS) $(S)
 
 ARCH ?= $(shell dpkg --print-architecture)

@@ -63,6 +63,12 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 			return fmt.Errorf("encode operation %d: %w", op.Kind, err)
 		}
 	}
+	waits := false // it is among n.waiting
+	defer func() {
+		if waits {
+			n.waiting.leave(vol, op.File)
+		}
+	}()
 	var hint uint64 // who led, by the word of another node
 	sent := false   // op may have been carried out
 	for try := 0; ; try++ {
@@ -110,6 +116,10 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 		}
 		sent = sent || op.Kind.Mutates() && !errors.Is(err, errNotSent)
 		lasted := n.outages.meet(vol, n.opt.Clock())
+		if !waits {
+			waits = true
+			n.waiting.enter(vol, op.File)
+		}
 		if op.OnHold != nil && try >= holdTries && lasted >= outageAfter && !op.OnHold(sent) && !sent {
 			return ErrNoPrimary
 		}

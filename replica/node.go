@@ -53,6 +53,7 @@ type Node struct {
 	speed    slowLog
 	current  currency // with the cluster's state
 	outages  outages
+	waiting  waiting
 	heard    heard
 	counters counters
 

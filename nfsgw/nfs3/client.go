@@ -129,6 +129,16 @@ func (c *Client) Create(ctx context.Context, dir []byte, name string, mode uint3
 	return res.FH, status(nfs.NFSProcedureCreate, res.Status)
 }
 
+// MkDir makes a directory.
+func (c *Client) MkDir(ctx context.Context, dir []byte, name string, mode uint32) ([]byte, error) {
+	var res CreateRes
+	args := &MkDirArgs{NameArgs: NameArgs{dir, name}, Set: SetAttrs{Mode: &mode}}
+	if err := c.Call(ctx, nfs.NFSProcedureMkDir, args, &res); err != nil {
+		return nil, err
+	}
+	return res.FH, status(nfs.NFSProcedureMkDir, res.Status)
+}
+
 // Write writes data, at most MaxIOBytes, and returns how many bytes the server took and its
 // write verifier. What was written Unstable is durable after a Commit with the same verifier.
 func (c *Client) Write(ctx context.Context, fh []byte, offset uint64, data []byte, how Stable) (

@@ -119,7 +119,7 @@ func (r *runner) runHost(ctx context.Context, s *scenario, a *actor, kit string,
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(kit, s.Name))
 	cmd.Dir = kit
-	cmd.Env = append(os.Environ(), append(r.env(s, a), "LAB="+string(described), "BINARY="+r.binary)...)
+	cmd.Env = append(os.Environ(), append(r.env(s, a), "LAB="+string(described), "BINARY="+r.binary, "KERNEL="+r.kernel)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, in, err := os.Pipe()
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	binary := flag.String("binary", "build/trinas", "the trinas program")
+	kernel := flag.String("kernel", "build/kernel", "the folder with the kernel of QEMU's guests (packaging/kernel.sh)")
 	folder := flag.String("scenarios", "packaging/e2e", "the folder whose folders are the scenarios")
 	dir := flag.String("dir", "", "where the agents' data go: a folder on a disk (default /var/tmp)")
 	keep := flag.Bool("keep", false, "keep data and logs also when all is well")
@@ -49,6 +51,13 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
+	for _, path := range []*string{binary, kernel} { // programs on the host run in a folder of their own
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return fail(err)
+		}
+		*path = abs
+	}
 	scenarios, err := loadScenarios(*folder, flag.Args(), *quick)
 	if err != nil {
 		return fail(err)
@@ -60,7 +69,7 @@ func run() int {
 	if err != nil {
 		return fail(err)
 	}
-	r := &runner{lab: l, binary: *binary, folder: *folder, quick: *quick, verbose: *verbose, update: *update}
+	r := &runner{lab: l, binary: *binary, kernel: *kernel, folder: *folder, quick: *quick, verbose: *verbose, update: *update}
 	err = errors.Join(r.runAll(ctx, scenarios), l.Close())
 	// After a failure data and logs are evidence; after a ^C they are only in the way.
 	if *keep || err != nil && ctx.Err() == nil {

@@ -18,6 +18,7 @@ import (
 type runner struct {
 	lab                    *lab.Lab
 	binary                 string // the trinas program
+	kernel                 string // the folder that packaging/kernel.sh makes
 	folder                 string
 	quick, verbose, update bool
 

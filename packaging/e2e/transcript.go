@@ -7,7 +7,7 @@ import (
 )
 
 // transcript sorts what a guest or a program says: "ok NAME" is a check that passed, "not ok NAME:
-// WHY" one that did not, anything else a remark.
+// WHY" one that did not, "= TEXT" a result that is always shown, anything else a remark.
 type transcript struct {
 	label   string // of the lines that are printed
 	prefix  string // of the checks' names: "n2: " where several guests make the same checks
@@ -31,7 +31,11 @@ func (t *transcript) line(line string) {
 	case failed:
 		t.failed = append(t.failed, t.prefix+why)
 	}
-	if failed || t.verbose {
+	result, shown := strings.CutPrefix(line, "= ")
+	switch {
+	case shown:
+		t.print(result)
+	case failed || t.verbose:
 		t.print(line)
 	}
 }

@@ -73,6 +73,24 @@ func (f *File) Close() {
 	}
 }
 
+// MakeDirs makes folders in an export ("/demo") of this host itself, each in the one before it.
+func (h *Host) MakeDirs(ctx context.Context, export string, names ...string) error {
+	var client *nfs3.Client
+	var err error
+	nsErr := inNamespace(h.NS, func() { client, err = nfs3.Dial(ctx, nfsAddress, h.Name, true) })
+	if err = errors.Join(nsErr, err); err != nil {
+		return err
+	}
+	defer client.Close()
+	dir, err := client.Mnt(ctx, export)
+	for _, name := range names {
+		if err == nil {
+			dir, err = client.MkDir(ctx, dir, name, 0o755)
+		}
+	}
+	return err
+}
+
 // patiently makes one call until the server has answered it.
 func (f *File) patiently(ctx context.Context, verb string, call func(context.Context) error) error {
 	for {

@@ -49,8 +49,11 @@ func (n *Node) LogFile() string { return filepath.Join(n.Dir, "agent.log") }
 // DataDir is where the agent keeps its replicas.
 func (n *Node) DataDir() string { return filepath.Join(n.Dir, "data") }
 
+// nfsAddress is that of a host's own NFS server.
+const nfsAddress = "127.0.0.1:2049"
+
 // NFS is the address of the agent's NFS server, in the node's namespace.
-func (n *Node) NFS() string { return "127.0.0.1:2049" }
+func (n *Node) NFS() string { return nfsAddress }
 
 func (n *Node) configFile() string { return filepath.Join(n.Dir, "trinas.toml") }
 

@@ -3,7 +3,10 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,5 +115,56 @@ func TestCluster_ServiceSpace(t *testing.T) {
 			s.Space.FreeBytes == 0 || s.Space.FreeBytes+reserve > s.Space.TotalBytes {
 			t.Errorf("%+v, %v; %+v, %v", s.Space, err, res.Space, err2)
 		}
+	})
+}
+
+// Goal: a volume is stuck on a node while requests wait there and the node is cut off, no sooner and no longer; the
+// requests' files are named.
+func TestCluster_Stuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 35, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "disk")
+		stuck := func() string { return fmt.Sprint(c.Node(1).Stuck()) }
+		c.Net.Isolate(1)
+		time.Sleep(15 * time.Second)
+		if got := stuck(); got != "[]" {
+			t.Errorf("cut off, and nobody waits: %s", got)
+		}
+		var waits sync.WaitGroup
+		for range 2 {
+			waits.Go(func() {
+				if _, err := c.Do(1, vol, writeOp(f, 0, []byte("x")), time.Minute); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		waits.Go(func() {
+			op := volume.Op{Kind: volume.Lookup, File: volume.RootID, Gen: 1, Name: "disk"}
+			if _, err := c.Do(1, vol, op, time.Minute); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(time.Second)
+		got := c.Node(1).Stuck()
+		if len(got) != 1 || got[0].Volume != "v" || fmt.Sprint(got[0].Replicas) != "[node1 node2 node3]" ||
+			!slices.Equal(got[0].Paths, []string{"", "disk"}) || !strings.Contains(got[0].Reason, "2 are needed") {
+			t.Errorf("cut off with requests that wait: %+v", got)
+		}
+		c.Net.Rejoin(1)
+		waits.Wait()
+		if got := stuck(); got != "[]" {
+			t.Errorf("back: %s", got)
+		}
+
+		c.Net.Isolate(1)
+		waits.Go(func() { _, _ = c.Do(1, vol, writeOp(f, 0, []byte("x")), 5*time.Second) })
+		time.Sleep(2 * time.Second)
+		if got := stuck(); got != "[]" {
+			t.Errorf("cut off for 2 s: %s", got)
+		}
+		waits.Wait()
+		c.Net.Rejoin(1)
+		time.Sleep(5 * time.Second)
 	})
 }

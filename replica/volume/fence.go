@@ -156,6 +156,20 @@ func (v *Volume) Path(id FileID) string {
 	return v.table.paths(func(other FileID) bool { return other == id })[id]
 }
 
+// Paths gives one path of each of these files that is there, as Path does, "" for the root.
+func (v *Volume) Paths(files []FileID) []string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	found := v.table.paths(func(id FileID) bool { return slices.Contains(files, id) })
+	out := []string{}
+	for _, id := range files {
+		if path, ok := found[id]; ok || id == RootID {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
 // paths gives the paths of the files that are wanted.
 func (t *table) paths(wanted func(FileID) bool) map[FileID]string {
 	out := map[FileID]string{}

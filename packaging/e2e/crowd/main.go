@@ -1,7 +1,7 @@
 // Command crowd is one guest's part in scenario crowd: eight mounts of the volume, while two other
 // guests do the same on theirs. See README.md.
 //
-// Floor 6: imports nothing of trinas.
+// Floor 6: imports packaging/e2e/ask.
 package main
 
 import (
@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"trinas/packaging/e2e/ask"
 )
 
 // mounts is how many there are in a guest: /mnt/0 and so on.
@@ -18,10 +20,12 @@ const mounts = 8
 // nodes are those that guests are plugged into, in the order of their mounts' numbers.
 var nodes = []string{"n1", "n2", "n3"}
 
+// runner is where checks.sh has its line to the runner.
+var runner = &ask.Runner{Out: os.NewFile(3, "runner"), Answers: "/guest/answers"}
+
 // guest is the one that the program runs in.
 type guest struct {
 	number int // of its node in nodes
-	asked  int // how many requests were made
 }
 
 func main() {

@@ -11,7 +11,7 @@
 //	  Machine.Output     <---- serial line ----   the script's output; last of all its status
 //	  tap device         <----- vec0 --------->   addresses, routes: Machine.Network
 //
-// Floor 6: imports nothing of trinas.
+// Floor 6: imports packaging/lab/initramfs.
 package guest
 
 import "time"

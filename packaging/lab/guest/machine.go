@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"trinas/packaging/lab/initramfs"
 )
 
 // Where Debian's package user-mode-linux has its kernel and the kernel's modules.
@@ -173,10 +175,10 @@ func (m *Machine) initramfs() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var a archive
-	a.dir("dev")
-	a.device("dev/console", 5, 1)
-	a.device("dev/null", 1, 3)
+	var a initramfs.Archive
+	a.Dir("dev")
+	a.Device("dev/console", 5, 1)
+	a.Device("dev/null", 1, 3)
 	boot := boot{
 		Network: m.Network, Args: m.Args, Limit: m.Limit,
 		Env: append([]string{
@@ -204,7 +206,7 @@ func (m *Machine) initramfs() ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			a.link(name, to)
+			a.Link(name, to)
 		default:
 			boot.Mounts = append(boot.Mounts, mount{Type: "hostfs", Source: name, Target: path, Data: path, ReadOnly: true})
 		}
@@ -215,50 +217,18 @@ func (m *Machine) initramfs() ([]byte, error) {
 		boot.Mounts = append(boot.Mounts, mount{Type: "tmpfs", Source: "tmp", Target: dir, Data: "mode=1777"})
 	}
 	for _, dir := range []string{"mnt", "root"} {
-		a.dir(dir)
+		a.Dir(dir)
 	}
-	if boot.Modules, err = modules(m.Modules); err != nil {
-		return nil, err
+	if boot.Modules, err = initramfs.Modules(modulesDir, m.Modules); err != nil {
+		return nil, fmt.Errorf("%w: run make deps", err)
 	}
 	b, err := json.Marshal(boot)
 	if err != nil {
 		return nil, err
 	}
-	a.file("init", init)
-	a.file(strings.TrimPrefix(bootFile, "/"), b)
-	return a.finish(), nil
-}
-
-// modules returns the files of kernel modules and of all they need, in the order to load them.
-func modules(names []string) ([]string, error) {
-	found, err := filepath.Glob(filepath.Join(modulesDir, "*", "modules.dep"))
-	if err != nil || len(found) != 1 {
-		return nil, fmt.Errorf("one kernel's modules expected in %s, there are %d: run make deps", modulesDir, len(found))
-	}
-	b, err := os.ReadFile(found[0])
-	if err != nil {
-		return nil, err
-	}
-	var files []string
-	for _, name := range names {
-		var needs []string
-		for line := range strings.Lines(string(b)) { // kernel/fs/nfs/nfsv3.ko: kernel/fs/nfs/nfs.ko ...
-			file, others, ok := strings.Cut(strings.TrimSpace(line), ":")
-			if ok && filepath.Base(file) == name+".ko" {
-				needs = append([]string{file}, strings.Fields(others)...)
-			}
-		}
-		if needs == nil {
-			return nil, fmt.Errorf("no kernel module %s in %s", name, modulesDir)
-		}
-		// A module stands before those that it needs.
-		for _, file := range slices.Backward(needs) {
-			if path := filepath.Join(filepath.Dir(found[0]), file); !slices.Contains(files, path) {
-				files = append(files, path)
-			}
-		}
-	}
-	return files, nil
+	a.File("init", init)
+	a.File(strings.TrimPrefix(bootFile, "/"), b)
+	return a.Finish(), nil
 }
 
 // logEnd is the end of the kernel's log.

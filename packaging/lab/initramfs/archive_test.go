@@ -1,4 +1,4 @@
-package guest
+package initramfs
 
 import (
 	"bytes"
@@ -14,15 +14,15 @@ func TestArchive(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	var a archive
-	a.dir("folder")
+	var a Archive
+	a.Dir("folder")
 	content := bytes.Repeat([]byte("12345"), 1001) // not a multiple of four
-	a.file("folder/file", content)
-	a.file("empty", nil)
-	a.link("link", "folder/file")
+	a.File("folder/file", content)
+	a.File("empty", nil)
+	a.Link("link", "folder/file")
 	dir := t.TempDir()
 	cmd := exec.Command(cpio, "-i", "-d", "--quiet")
-	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(a.finish())
+	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(a.Finish())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("cpio: %v: %s", err, out)
 	}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"io"
 	"math"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +83,8 @@ func TestDaemon_Load(t *testing.T) {
 	for _, c := range []*time.Duration{(*time.Duration)(&first.Load.Interval), (*time.Duration)(&second.Load.Interval)} {
 		*c = time.Second
 	}
+	first.Metrics.Listen = freeAddress(t)
+	second.Metrics.Listen = first.Metrics.Listen // taken, which must keep nobody from anything
 	one, _ := startAgent(t, first)
 	waitFor(t, one, "waiting", inState(control.Waiting))
 	if _, err := one.Load(ctx, 0); err == nil {
@@ -121,6 +126,17 @@ func TestDaemon_Load(t *testing.T) {
 			}
 			return full(l)
 		})
+	}
+	for path, say := range map[string]string{"/metrics": "trinas_machine_cpu_ratio", "/": "404"} {
+		resp, err := http.Get("http://" + first.Metrics.Listen + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.Contains(resp.Status+string(b), say) {
+			t.Errorf("%s: %s, %v, without %s", path, resp.Status, err, say)
+		}
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)

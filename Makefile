@@ -7,6 +7,7 @@ GO          ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Debian packages by target.
+RULES_PACKAGES = prometheus
 RACE_PACKAGES  = gcc libc6-dev
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
 BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind user-mode-linux fio
@@ -17,7 +18,7 @@ APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf
 BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-container mmdebstrap e2fsprogs mount
 
 .DEFAULT_GOAL = help
-.PHONY: help build test lint race sim plugin-test demo bench e2e deb apt-repo boot copyright deps tidy clean FORCE
+.PHONY: help build test lint rules race sim plugin-test demo bench e2e deb apt-repo boot copyright deps tidy clean FORCE
 
 help:
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,8 @@ build/demo build/bench build/e2e build/boot: build/%: FORCE
 
 test: lint plugin-test ## gofmt, vet, staticcheck, all tests; as root also the quick scenarios of e2e
 	$(GO) test ./...
+	@if [ "$$(id -u)" = 0 ] || command -v promtool >/dev/null; then $(MAKE) --no-print-directory rules; \
+	else echo "left out: the alert rules, which need promtool (make rules)"; fi
 	@if [ "$$(id -u)" = 0 ] && [ -c /dev/net/tun ]; then $(MAKE) --no-print-directory e2e E2E_FLAGS=-quick; \
 	else echo "left out: the scenarios with a Linux NFS client, which need root and /dev/net/tun (make e2e)"; fi
 
@@ -40,6 +43,11 @@ lint: ## gofmt, vet and staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w $$files" >&2; exit 1; fi
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
+
+rules: ## the alert rules for Prometheus, by promtool
+	packaging/deps.sh $(RULES_PACKAGES)
+	promtool check rules packaging/grafana/trinas-rules.yml
+	promtool test rules packaging/grafana/trinas-rules-test.yml
 
 race: ## all tests with the race detector
 	packaging/deps.sh $(RACE_PACKAGES)
@@ -90,7 +98,7 @@ copyright: ## debian/copyright, when other modules are linked than before
 	mv build/copyright debian/copyright
 
 deps: ## install the Debian packages that the targets above need
-	packaging/deps.sh $(sort $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(PLUGIN_PACKAGES) $(BOOT_PACKAGES))
+	packaging/deps.sh $(sort $(RULES_PACKAGES) $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(PLUGIN_PACKAGES) $(BOOT_PACKAGES))
 
 tidy: ## go.mod, go.sum and the form of all Go files
 	$(GO) mod tidy

@@ -43,7 +43,8 @@ type daemon struct {
 	started time.Time
 
 	lock     *datadir.Lock
-	profiles *profiles
+	profiles *webServer
+	metrics  *webServer
 	nfs      []net.Listener // the node's own; the gateway's once it serves
 	further  []string       // addresses for other hosts, which the gateway opens
 	control  *control.Server
@@ -98,6 +99,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	if err := d.serveControl(); err != nil {
 		return err
 	}
+	d.serveMetrics()
 	d.awaitInvitation(beside)
 	node, err := d.waitForMembership(ctx)
 	if node == nil {
@@ -149,7 +151,8 @@ func (d *daemon) Close() error {
 		d.stopControl(ctx),
 		d.stopNode(ctx),
 		d.closeListeners(),
-		d.stopProfiles(),
+		d.metrics.stop(),
+		d.profiles.stop(),
 		d.unlockDataDir(),
 		d.stopPulse(),
 	)

@@ -168,6 +168,13 @@ func (k *loadKeeper) keep(node string, r *load.Report) *load.History {
 	return h
 }
 
+// own is this machine's newest report; nil: none yet.
+func (k *loadKeeper) own() *load.Report {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.newest[k.node.Name()]
+}
+
 // load puts together what is known of all nodes, without asking any.
 func (k *loadKeeper) load(history time.Duration) control.Load {
 	now := time.Now()

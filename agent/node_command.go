@@ -22,7 +22,10 @@ func (c *cli) nodeList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the nodes",
-		Args:  cobra.NoArgs,
+		Long: "Lists the nodes. Health is Healthy, Degraded (a node serves, but not as it should: a replica has failed or is\n" +
+			"being brought up to date, or its machine is at its limits) or Unfit (it should be given nothing: its log has failed\n" +
+			"or is slow, its data directory is full, or it cannot be reached); below it says why.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client := c.client()
 			defer client.Close()
@@ -42,7 +45,7 @@ func (c *cli) nodeList() *cobra.Command {
 func nodeTable(st replica.Status) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tADDRESS\tSTATE\tPRIMARY OF\tREPLICAS")
+	fmt.Fprintln(w, "NODE\tADDRESS\tSTATE\tHEALTH\tPRIMARY OF\tREPLICAS")
 	for _, n := range st.Nodes {
 		var leads, keeps []string
 		for _, v := range st.Volumes {
@@ -55,10 +58,13 @@ func nodeTable(st replica.Status) string {
 				}
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, n.Address, nodeState(n),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, n.Address, nodeState(n), healthText(n.Health),
 			orNone(strings.Join(leads, ",")), orNone(strings.Join(keeps, ",")))
 	}
 	w.Flush() // a strings.Builder takes everything
+	for _, n := range st.Nodes {
+		b.WriteString(troubleText(n.Name, n.Health, n.HealthReason))
+	}
 	return b.String()
 }
 

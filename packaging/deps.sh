@@ -59,6 +59,9 @@ if [ -d /run/systemd/system ]; then
     case "$missing " in *" nfs-ganesha "*)
         $sudo systemctl disable -q nfs-ganesha.service nfs-ganesha-lock.service ;;
     esac
+    case "$missing " in *" prometheus "*)
+        $sudo systemctl disable -q prometheus.service ;;
+    esac
     if [ "$rpcbind_was_here" = no ] && installed rpcbind; then
         $sudo systemctl disable -q rpcbind.service rpcbind.socket
     fi

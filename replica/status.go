@@ -90,7 +90,8 @@ type ReplicaStatus struct {
 	LagEntries uint64       `json:"lag_entries"`
 	Reason     string       `json:"reason,omitempty"` // of Failed
 
-	Resync *ResyncStatus `json:"resync,omitempty"` // of SyncTarget, while data is copied
+	Resync  *ResyncStatus `json:"resync,omitempty"`  // of SyncTarget, while data is copied
+	Damaged int           `json:"damaged,omitempty"` // ranges that its last verification found damaged and that are not repaired
 }
 
 // report is what a node tells another of its part (callStatus). Older nodes tell no Machine.

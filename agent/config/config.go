@@ -47,6 +47,7 @@ type Config struct {
 	Raft       Raft       `toml:"raft"`
 	Memory     Memory     `toml:"memory"`
 	Load       Sampling   `toml:"load"`
+	Metrics    Metrics    `toml:"metrics"`
 	PVE        PVE        `toml:"pve"`
 }
 
@@ -116,6 +117,11 @@ type Memory struct {
 // Sampling is the table [load].
 type Sampling struct {
 	Interval Duration `toml:"interval"`
+}
+
+// Metrics is the table [metrics]. Listen "": not served.
+type Metrics struct {
+	Listen string `toml:"listen"`
 }
 
 // PVE is the table [pve]. Dir "": Proxmox is left alone.

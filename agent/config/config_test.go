@@ -166,6 +166,8 @@ func TestValidate_Bad(t *testing.T) {
 		{"node.name", func(c *Config) { c.Node.Name = "-a" }},
 		{"node.name", func(c *Config) { c.Node.Name = strings.Repeat("a", 64) }},
 		{"peer.listen", func(c *Config) { c.Peer.Listen = "node1:7370" }},
+		{"metrics.listen", func(c *Config) { c.Metrics.Listen = ":7371" }},
+		{"load.interval", func(c *Config) { c.Load.Interval = Duration(time.Minute) }},
 		{"peer.advertise", func(c *Config) { c.Peer.Advertise = "0.0.0.0:7370" }},
 		{"peer.advertise", func(c *Config) { c.Peer.Advertise = "10.0.0.1" }},
 		{"nfs.listen", func(c *Config) { c.NFS.Listen = Addresses{":2049"} }},

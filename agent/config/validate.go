@@ -55,6 +55,7 @@ func (c *Config) Validate() error {
 		inRange("raft.lease", c.Raft.Lease, Duration(20*time.Millisecond), Duration(time.Minute)),
 		inRange("load.interval", c.Load.Interval, Duration(time.Second), Duration(5*time.Second)),
 		inRange("memory.limit", c.Memory.Limit, 64*MiB, TiB),
+		c.metricsListen(),
 		c.pveDir(),
 	}
 	for _, err := range checks {
@@ -98,6 +99,13 @@ func (c *Config) advertise() error {
 			"such as \"192.0.2.1:7370\"", c.Peer.Advertise)
 	}
 	return nil
+}
+
+func (c *Config) metricsListen() error {
+	if c.Metrics.Listen == "" {
+		return nil
+	}
+	return address("metrics.listen", c.Metrics.Listen)
 }
 
 func (c *Config) pveDir() error {

@@ -69,6 +69,12 @@ func Events() []Event {
 			Meaning: "Only the profiles of the hidden option --pprof are gone.",
 		},
 		{
+			Name: "metrics-ended", ID: "f8affdac2299407cab3b99a719561768", Level: slog.LevelWarn,
+			Text:    "Prometheus gets no metrics of this node",
+			Meaning: "The address of metrics.listen cannot be used. Nothing else depends on it.",
+			Next:    "Set another address, or stop what listens there, then systemctl restart trinas.",
+		},
+		{
 			Name: "load-unknown", ID: "07287649c11b43e8b596e6c60791bd77", Level: slog.LevelWarn,
 			Text:    "This machine's load cannot be measured",
 			Meaning: "trinas load shows none of this node; nothing else depends on it.",

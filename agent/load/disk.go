@@ -21,34 +21,39 @@ type diskCounters struct {
 
 // findDisk is the block device under a directory, as /proc/diskstats names it; "" where there is none
 // that can be found. A file system of several devices, or with numbers of its own (btrfs), is known by the device that
-// it was mounted from.
+// it was mounted from. Nothing of /dev is asked: the unit has none.
 func (s *Sampler) findDisk(dir string) string {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
 		return ""
 	}
-	dev := st.Dev
-	if unix.Major(dev) == 0 {
-		var source unix.Stat_t
-		if unix.Stat(s.mountedFrom(dev), &source) != nil || source.Mode&unix.S_IFMT != unix.S_IFBLK {
-			return ""
-		}
-		dev = source.Rdev
+	number := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	if link, err := os.Readlink(filepath.Join(s.opt.Sys, "dev/block", number)); err == nil {
+		return filepath.Base(link)
 	}
-	link, err := os.Readlink(filepath.Join(s.opt.Sys, "dev/block", fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))))
-	if err != nil {
+	source, isDevice := strings.CutPrefix(s.mountedFrom(number), "/dev/")
+	if !isDevice {
 		return ""
 	}
-	return filepath.Base(link)
+	name := filepath.Base(source)
+	if _, err := os.Stat(filepath.Join(s.opt.Sys, "class/block", name)); err == nil {
+		return name
+	}
+	mapped, _ := filepath.Glob(filepath.Join(s.opt.Sys, "class/block/dm-*/dm/name")) // only a malformed pattern is an error
+	for _, file := range mapped {
+		if b, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(b)) == name {
+			return filepath.Base(filepath.Dir(filepath.Dir(file)))
+		}
+	}
+	return ""
 }
 
-// mountedFrom is the source of the mount with a device number (proc_pid_mountinfo(5)).
-func (s *Sampler) mountedFrom(dev uint64) string {
+// mountedFrom is the source of the mount with a device number, "MAJOR:MINOR" (proc_pid_mountinfo(5)).
+func (s *Sampler) mountedFrom(number string) string {
 	b, err := os.ReadFile(filepath.Join(s.opt.Proc, "self/mountinfo"))
 	if err != nil {
 		return ""
 	}
-	number := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
 	for line := range strings.Lines(string(b)) {
 		fields := strings.Fields(line)
 		if len(fields) < 10 || fields[2] != number {

@@ -78,9 +78,9 @@ func guestRates(rates map[string]Rate) map[int]Rate {
 				continue
 			}
 		}
-		number, _, _ := strings.Cut(rest, "i")
+		number, _, numbered := strings.Cut(rest, "i")
 		vmid, err := strconv.Atoi(number)
-		if err != nil {
+		if err != nil || !numbered {
 			continue
 		}
 		sum := out[vmid]
@@ -138,9 +138,8 @@ func (s *guestSampler) processorSeconds(key guestKey, group controlGroup, pid in
 		return 0, false
 	}
 	b, err := os.ReadFile(filepath.Join(s.opt.Proc, strconv.Itoa(pid), "stat"))
-	_, rest, found := bytes.Cut(b, []byte(") ")) // the name may have blanks
-	fields := strings.Fields(string(rest))
-	if err != nil || !found || len(fields) < 13 {
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // the name may have blanks and brackets
+	if err != nil || len(fields) < 13 {
 		return 0, false
 	}
 	user, err := strconv.ParseUint(fields[11], 10, 64)

@@ -30,12 +30,13 @@ type Network struct {
 	ends map[uint64]*endpoint
 	join map[string]replica.JoinHandler // by address
 	cut  map[[2]uint64]bool             // from, to
+	hung map[uint64]bool
 }
 
 func newNetwork(seed uint64) *Network {
 	return &Network{
 		rand: rand.New(rand.NewPCG(seed, 1)),
-		ends: map[uint64]*endpoint{}, join: map[string]replica.JoinHandler{}, cut: map[[2]uint64]bool{},
+		ends: map[uint64]*endpoint{}, join: map[string]replica.JoinHandler{}, cut: map[[2]uint64]bool{}, hung: map[uint64]bool{},
 	}
 }
 
@@ -103,6 +104,28 @@ func (n *Network) Refuse(node uint64) {
 	for _, o := range others {
 		o.running.Go(func() { o.handler.PeerDown(node, true) })
 	}
+}
+
+// Hang makes a node's process stand still, as SIGSTOP does, for all that the others can see: connections stay, and
+// nothing comes over them.
+func (n *Network) Hang(node uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hung[node] = true
+}
+
+// WakeUp undoes Hang. What was sent meanwhile is lost.
+func (n *Network) WakeUp(node uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.hung, node)
+}
+
+// silent reports whether one of two nodes hangs.
+func (n *Network) silent(a, b uint64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hung[a] || n.hung[b]
 }
 
 // Rejoin undoes Isolate.
@@ -177,7 +200,7 @@ func (e *endpoint) carry(to uint64, link chan delivery) {
 		select {
 		case d := <-link:
 			time.Sleep(time.Until(d.at))
-			if target, _ := e.net.target(e.self, to); target != nil && target.ctx.Err() == nil && e.ctx.Err() == nil {
+			if target, _ := e.net.target(e.self, to); target != nil && !e.net.silent(e.self, to) && target.ctx.Err() == nil && e.ctx.Err() == nil {
 				target.handler.Raft(e.self, d.ms)
 			}
 		case <-e.ctx.Done():
@@ -204,6 +227,9 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 	got := make(chan answer, 1)
 	target.running.Go(func() {
 		time.Sleep(delay)
+		if e.net.silent(e.self, to) {
+			return
+		}
 		callCtx, cancel := context.WithCancel(target.ctx)
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
@@ -212,7 +238,7 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 			err = &transport.RemoteError{Node: to, Text: err.Error()}
 		}
 		back, delay := e.net.target(to, e.self)
-		if back == nil || target.ctx.Err() != nil {
+		if back == nil || e.net.silent(e.self, to) || target.ctx.Err() != nil {
 			return // the answer is lost
 		}
 		time.Sleep(delay)

@@ -325,6 +325,9 @@ func (d *daemon) replicaOptions() replica.Options {
 		CheckpointInterval: time.Duration(c.Checkpoint.Interval),
 
 		ResyncBytesPerSecond: int64(c.Resync.Rate),
+		VerifyInterval:       time.Duration(c.Verify.Interval),
+		VerifyBytesPerSecond: int64(c.Verify.Rate),
+		VerifyRepair:         c.Verify.Repair,
 		Heartbeat:            time.Duration(c.Raft.Heartbeat),
 		Election:             time.Duration(c.Raft.Election),
 		Lease:                time.Duration(c.Raft.Lease),

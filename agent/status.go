@@ -40,6 +40,9 @@ func statusText(st control.Status) string {
 				fmt.Fprintf(w, "\n%s on %s: %s\n", v.Name, r.Node, r.Reason)
 			}
 		}
+		if line := verifyLine(v); line != "" {
+			fmt.Fprintf(w, "\n%s\n", line)
+		}
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, "NODE\tADDRESS\tCONNECTED")

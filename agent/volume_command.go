@@ -15,7 +15,7 @@ import (
 
 func (c *cli) volumeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "volume", Short: "Make, list and delete volumes, and say who may mount them", Args: cobra.NoArgs, RunE: help}
-	cmd.AddCommand(c.volumeCreate(), c.volumeList(), c.volumeShow(), c.volumeDelete(), c.volumePrimary(), c.volumeMove(),
+	cmd.AddCommand(c.volumeCreate(), c.volumeList(), c.volumeShow(), c.volumeDelete(), c.volumePrimary(), c.volumeMove(), c.volumeRetry(),
 		c.volumeAllow(), c.volumeDeny())
 	return cmd
 }
@@ -120,6 +120,25 @@ func (c *cli) volumePrimary() *cobra.Command {
 			}
 			return c.print(map[string]string{"volume": v.Name, "primary": v.Primary},
 				fmt.Sprintf("The primary of %s is now %s.\n", v.Name, orNone(v.Primary)))
+		},
+	}
+}
+
+func (c *cli) volumeRetry() *cobra.Command {
+	return &cobra.Command{
+		Use:   "retry VOLUME",
+		Short: "Bring this node's failed replica of a volume back into service",
+		Long: "Opens this node's replica of VOLUME again, which is Failed, without a restart of the agent: after its disk was mended or " +
+			"space was made. The agent does so by itself, a minute after the failure, then ever less often, at least each hour.",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeVolume,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client := c.client()
+			defer client.Close()
+			if err := client.RetryReplica(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return c.print(map[string]string{"retried": args[0]}, "The replica of "+args[0]+" is in service; trinas status shows when it is UpToDate.\n")
 		},
 	}
 }

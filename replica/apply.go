@@ -15,32 +15,38 @@ import (
 type applyQueue struct {
 	mu     sync.Mutex
 	ready  sync.Cond
-	ms     []*raftpb.Message
+	jobs   []applyJob
 	closed bool
+}
+
+// applyJob is one message of Raft's, or something else to be done between two entries.
+type applyJob struct {
+	msg *raftpb.Message
+	do  func() error // an error means that this replica is broken
 }
 
 func (q *applyQueue) init() { q.ready.L = &q.mu }
 
-func (q *applyQueue) put(m *raftpb.Message) {
+func (q *applyQueue) put(j applyJob) {
 	q.mu.Lock()
-	q.ms = append(q.ms, m)
+	q.jobs = append(q.jobs, j)
 	q.ready.Signal()
 	q.mu.Unlock()
 }
 
-// take waits for messages; nil when the queue is closed.
-func (q *applyQueue) take() []*raftpb.Message {
+// take waits for work; nil when the queue is closed.
+func (q *applyQueue) take() []applyJob {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.ms) == 0 && !q.closed {
+	for len(q.jobs) == 0 && !q.closed {
 		q.ready.Wait()
 	}
 	if q.closed {
 		return nil
 	}
-	ms := q.ms
-	q.ms = nil
-	return ms
+	jobs := q.jobs
+	q.jobs = nil
+	return jobs
 }
 
 func (q *applyQueue) close() {
@@ -53,29 +59,35 @@ func (q *applyQueue) close() {
 // applyLoop applies committed entries, in order, and answers the requests that wait for them.
 func (g *group) applyLoop() {
 	for {
-		ms := g.queue.take()
-		if ms == nil {
+		jobs := g.queue.take()
+		if jobs == nil {
 			return
 		}
-		for _, m := range ms {
-			if m.GetSnapshot() != nil {
-				if err := g.restore(m); err != nil {
-					g.fail(err)
-					return
-				}
-				continue
-			}
-			for _, e := range m.GetEntries() {
-				if err := g.applyEntry(e); err != nil {
-					g.fail(err)
-					return
-				}
-			}
-			for _, r := range m.GetResponses() {
-				g.post(event{msg: r})
+		for _, j := range jobs {
+			if err := g.work(j); err != nil {
+				g.fail(err)
+				return
 			}
 		}
 	}
+}
+
+func (g *group) work(j applyJob) error {
+	if j.do != nil {
+		return j.do()
+	}
+	if j.msg.GetSnapshot() != nil {
+		return g.restore(j.msg)
+	}
+	for _, e := range j.msg.GetEntries() {
+		if err := g.applyEntry(e); err != nil {
+			return err
+		}
+	}
+	for _, r := range j.msg.GetResponses() {
+		g.post(event{msg: r})
+	}
+	return nil
 }
 
 func (g *group) applyEntry(e *raftpb.Entry) error {

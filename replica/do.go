@@ -20,6 +20,7 @@ import (
 //	index    | kind 1 | group 8 |                   ->  | status 1 | primary 8 | index 8 |
 //	image    | kind 1 | group 8 | least 8 | index 8 | offset 8 |  ->  | index 8 | length 8 | chunk ... |
 //	object   | kind 1 | group 8 | file 8 | offset 8 | length 4 |  ->  bytes
+//	verify   | kind 1 | group 8 | part 1 | ... |     ->  by part (verify.go)
 //	probe    | kind 1 | what 1 | padding ... |      ->  JSON, probeAnswer, and padding
 //	ask      | kind 1 | topic length 1 | topic | body ... |  ->  what the agent answers
 const (
@@ -32,6 +33,7 @@ const (
 	callObject   = 7
 	callProbe    = 8
 	callAsk      = 9
+	callVerify   = 10
 
 	callHeadBytes   = 9
 	answerHeadBytes = 9
@@ -210,6 +212,8 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 		return n.answerPropose(binary.LittleEndian.Uint64(req[1:]), req[callHeadBytes:], reply)
 	case callIndex:
 		return n.answerIndex(binary.LittleEndian.Uint64(req[1:]), reply)
+	case callVerify:
+		return n.answerVerify(ctx, req, reply)
 	case callStatus:
 		return n.answerStatus(reply)
 	case callProbe:

@@ -93,6 +93,7 @@ type group struct {
 	leastFree    atomic.Uint64 // bytes that every in-sync replica can still take
 	images       imageSource
 	resync       resyncState
+	verify       verifying
 	failure      atomic.Pointer[error]
 	count        groupCounters
 	checkpointed atomic.Uint64   // index of the newest checkpoint made since the start
@@ -199,6 +200,9 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 	g.view.Store(newView(0, g.term))
 	g.leaderless = opt.Clock()
 	g.stopped.Go(g.applyLoop)
+	if g.vol != nil {
+		g.stopped.Go(g.settle)
+	}
 	g.post(event{call: func() {}}) // replay what is committed already
 	return g, nil
 }

@@ -233,9 +233,10 @@ func (n *Node) healthOf(m *Member) (Health, string) {
 
 // volumesHeard puts together what the nodes tell of the volumes they lead: those that have answered
 // now, and for the others that are connected what they told within heardKeep, unless this node knows
-// of a later term.
-func (n *Node) volumesHeard(own report, fresh map[uint64]report) []VolumeStatus {
-	all := slices.Clone(own.Leads)
+// of a later term. And, by node, which replicas are out of service, and why.
+func (n *Node) volumesHeard(own report, fresh map[uint64]report) (all []VolumeStatus, failed map[string]map[volume.ID]string) {
+	all = slices.Clone(own.Leads)
+	failed = map[string]map[volume.ID]string{n.identity.Name: own.Failed}
 	resyncs := map[string]map[volume.ID]ResyncStatus{n.identity.Name: own.Resyncs} // by node
 	for id := range n.peers() {
 		r, now := fresh[id]
@@ -245,7 +246,7 @@ func (n *Node) volumesHeard(own report, fresh map[uint64]report) []VolumeStatus 
 				continue
 			}
 		}
-		resyncs[n.nameOf(id)] = r.Resyncs
+		resyncs[n.nameOf(id)], failed[n.nameOf(id)] = r.Resyncs, r.Failed
 		for _, v := range r.Leads {
 			if g := n.group(uint64(v.ID)); !now && g != nil && g.view.Load().term > v.Term {
 				continue
@@ -267,5 +268,5 @@ func (n *Node) volumesHeard(own report, fresh map[uint64]report) []VolumeStatus 
 			}
 		}
 	}
-	return all
+	return all, failed
 }

@@ -43,9 +43,10 @@ type Node struct {
 	wal      *wal.Log
 	cluster  *clusterMachine
 
-	mu     sync.RWMutex
-	groups map[uint64]*group
-	broken map[volume.ID]error // volumes whose replica here could not be opened, or has failed
+	mu       sync.RWMutex
+	groups   map[uint64]*group
+	broken   map[volume.ID]*outOfService // volumes whose replica here could not be opened, or has failed
+	setbacks map[volume.ID]*outOfService // the same, and what has come back since
 
 	sessions sessions
 	fenced   fencedNotes
@@ -88,16 +89,17 @@ func Open(opt Options) (*Node, error) {
 	}
 	n := &Node{
 		id: id.Node, identity: id, opt: opt, log: opt.Log.With("node", id.Name),
-		groups:  map[uint64]*group{},
-		broken:  map[volume.ID]error{},
-		space:   knownSpace{by: map[volume.ID]volume.Space{}},
-		changed: make(chan struct{}, 1),
-		failed:  make(chan *group, maxVolumes),
-		closing: make(chan struct{}),
-		done:    make(chan struct{}),
-		current: currency{asking: make(chan struct{}, 1)},
-		heard:   heard{by: map[uint64]report{}, when: map[uint64]time.Duration{}},
-		speed:   slowLog{every: opt.Heartbeat},
+		groups:   map[uint64]*group{},
+		broken:   map[volume.ID]*outOfService{},
+		setbacks: map[volume.ID]*outOfService{},
+		space:    knownSpace{by: map[volume.ID]volume.Space{}},
+		changed:  make(chan struct{}, 1),
+		failed:   make(chan *group, maxVolumes),
+		closing:  make(chan struct{}),
+		done:     make(chan struct{}),
+		current:  currency{asking: make(chan struct{}, 1)},
+		heard:    heard{by: map[uint64]report{}, when: map[uint64]time.Duration{}},
+		speed:    slowLog{every: opt.Heartbeat},
 	}
 	n.opt.Log = n.log
 	if err := n.open(); err != nil {
@@ -151,6 +153,7 @@ func (n *Node) open() error {
 	n.running.Go(n.tickLoop)
 	n.running.Go(n.followCluster)
 	n.running.Go(n.maintain)
+	n.running.Go(n.verifyLoop)
 	return nil
 }
 

@@ -63,6 +63,9 @@ type Options struct {
 	UnderWayBytes        int64         // proposals between acceptance and apply, per group, and half of it sent ahead to one replica; default 32 MiB
 	CheckpointInterval   time.Duration // default 60 s
 	ResyncBytesPerSecond int64         // most that a replica which fell behind fetches; 0: no bound
+	VerifyInterval       time.Duration // between two verifications of a volume; 0: none by schedule
+	VerifyBytesPerSecond int64         // most that a verification reads on each node; 0: no bound
+	VerifyRepair         bool          // a scheduled verification repairs what it finds
 	ReserveBytes         uint64        // free space below which writes get ENOSPC; default 256 MiB
 
 	Heartbeat time.Duration // default 100 ms

@@ -30,7 +30,7 @@ const (
 // install hands a snapshot to the applier, behind the entries that were committed before it.
 func (g *group) install(m *raftpb.Message) {
 	g.installing = true
-	g.queue.put(m)
+	g.queue.put(applyJob{msg: m})
 }
 
 // restore makes the snapshot this member's state, then its log. Called by the applier. A crash
@@ -77,13 +77,9 @@ func (g *group) resyncVolume(index uint64) error {
 	g.log.Info("resync begins", "event", "resync-begin", "from", g.applied.get(), "to", index)
 	began := time.Now()
 	for try := 0; ; try++ {
-		image, err := g.fetchImage(index)
-		if err == nil {
-			err = g.vol.Restore(g.ctx, image, g.fetchObject, g.resync.progress)
-		}
+		err := g.resyncOnce(index)
 		if err == nil {
 			p := g.resync.get()
-			g.resync.end()
 			g.count.resyncs.Add(1)
 			g.count.resyncBytes.Add(p.DoneBytes)
 			g.log.Info("resync is done", "event", "resync-end", "bytes", p.DoneBytes, "took", time.Since(began).Round(time.Millisecond))
@@ -102,6 +98,19 @@ func (g *group) resyncVolume(index uint64) error {
 			return ErrClosed
 		}
 	}
+}
+
+// resyncOnce is one try.
+func (g *group) resyncOnce(index uint64) error {
+	image, err := g.fetchImage(index)
+	if err == nil {
+		err = g.vol.Restore(g.ctx, image, g.fetchObject, g.resync.progress)
+	}
+	if err == nil {
+		g.resync.end()
+		g.stopped.Go(g.settle)
+	}
+	return err
 }
 
 // fetchImage gets the volume's table from the primary, in chunks of one and the same image.
@@ -146,7 +155,7 @@ func (g *group) fetchObject(ctx context.Context, id volume.FileID, off uint64, p
 		return fmt.Errorf("%w: %d bytes instead of %d", errSource, len(b), len(p))
 	}
 	copy(p, b)
-	return g.resync.pace(ctx, len(p), g.opt.ResyncBytesPerSecond)
+	return g.resync.pace.wait(ctx, len(p), g.opt.ResyncBytesPerSecond)
 }
 
 // fromPrimary calls the primary. Every failure is errSource.
@@ -239,15 +248,15 @@ type resyncState struct {
 	mu      sync.Mutex
 	running bool
 	began   time.Time
-	next    time.Time // when the pace allows more
 	status  ResyncStatus
+	pace    pace
 }
 
 func (r *resyncState) progress(done, total uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.running {
-		r.running, r.began, r.next = true, time.Now(), time.Time{}
+		r.running, r.began = true, time.Now()
 	}
 	r.status = ResyncStatus{DoneBytes: done, TotalBytes: total}
 	if done > 0 {
@@ -278,19 +287,25 @@ func (r *resyncState) current() *ResyncStatus {
 	return &s
 }
 
-// pace waits until n bytes more keep to the rate; 0 is no bound.
-func (r *resyncState) pace(ctx context.Context, n int, bytesPerSecond int64) error {
+// pace spreads work over time.
+type pace struct {
+	mu   sync.Mutex
+	next time.Time // when more may be done
+}
+
+// wait returns when n bytes more keep to the rate; 0 is no bound.
+func (p *pace) wait(ctx context.Context, n int, bytesPerSecond int64) error {
 	if bytesPerSecond <= 0 {
 		return nil
 	}
-	r.mu.Lock()
+	p.mu.Lock()
 	now := time.Now()
-	if r.next.Before(now) {
-		r.next = now
+	if p.next.Before(now) {
+		p.next = now
 	}
-	r.next = r.next.Add(time.Duration(float64(n) / float64(bytesPerSecond) * float64(time.Second)))
-	wait := r.next.Sub(now)
-	r.mu.Unlock()
+	p.next = p.next.Add(time.Duration(float64(n) / float64(bytesPerSecond) * float64(time.Second)))
+	wait := p.next.Sub(now)
+	p.mu.Unlock()
 	select {
 	case <-time.After(wait):
 		return nil

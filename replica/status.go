@@ -64,6 +64,7 @@ type VolumeStatus struct {
 	Replicas  []ReplicaStatus `json:"replicas"`
 	Leaving   []string        `json:"leaving,omitempty"` // nodes that keep it until others have what they have
 	Clients   []volume.Rule   `json:"clients"`           // the allow list, the longest prefixes first
+	Verify    *VerifyStatus   `json:"verify,omitempty"`  // as the primary knows it
 
 	primary uint64
 }
@@ -83,7 +84,7 @@ const (
 // known to have synced; Lag how many entries the primary's log is ahead of that.
 type ReplicaStatus struct {
 	Node       string       `json:"node"`
-	Role       string       `json:"role"` // "primary" or "secondary"
+	Role       string       `json:"role"` // "primary", "secondary", or of Failed "diskless": its node's guests are served by the others
 	State      ReplicaState `json:"state"`
 	Synced     uint64       `json:"synced"`
 	Applied    uint64       `json:"applied"` // known for this node's own and the primary's
@@ -98,6 +99,7 @@ type ReplicaStatus struct {
 type report struct {
 	Leads   []VolumeStatus             `json:"leads"`
 	Resyncs map[volume.ID]ResyncStatus `json:"resyncs"` // of its own replicas
+	Failed  map[volume.ID]string       `json:"failed"`  // its own replicas that are out of service, and why
 	Machine Machine                    `json:"machine"` // its Health is the node's
 }
 
@@ -134,7 +136,7 @@ func (n *Node) status(fresh map[uint64]report) Status {
 	if g := n.group(clusterGroup); g != nil {
 		out.Cluster.Primary = name(g.view.Load().leader)
 	}
-	known := n.volumesHeard(n.ownReport(), fresh)
+	known, failed := n.volumesHeard(n.ownReport(), fresh)
 	for i := range s.Nodes {
 		m := &s.Nodes[i]
 		ns := NodeStatus{ID: m.ID, Name: m.Name, Address: m.Address, Connected: m.ID == n.id || n.net.Connected(m.ID), Joining: m.Pending != 0, Leaving: m.Leaving}
@@ -152,15 +154,12 @@ func (n *Node) status(fresh map[uint64]report) Status {
 			vs = n.unheard(&v)
 		}
 		vs.Clients, vs.Leaving = rulesOf(v), n.names(ids16(v.Leaving))
-		n.mu.RLock()
-		if err := n.broken[v.ID]; err != nil {
-			for i := range vs.Replicas {
-				if vs.Replicas[i].Node == n.identity.Name {
-					vs.Replicas[i].State, vs.Replicas[i].Reason = Failed, err.Error()
-				}
+		for i := range vs.Replicas {
+			r := &vs.Replicas[i]
+			if reason, ok := failed[r.Node][v.ID]; ok {
+				r.Role, r.State, r.Reason = "diskless", Failed, reason
 			}
 		}
-		n.mu.RUnlock()
 		out.Volumes = append(out.Volumes, vs)
 	}
 	slices.SortFunc(out.Volumes, func(a, b VolumeStatus) int { return int(a.ID) - int(b.ID) })
@@ -237,7 +236,12 @@ func (n *Node) answerStatus(reply []byte) ([]byte, error) {
 // ownReport describes the volumes whose primary this node is, its replicas' resyncs, and its machine.
 func (n *Node) ownReport() report {
 	s := n.cluster.view()
-	out := report{Leads: []VolumeStatus{}, Resyncs: map[volume.ID]ResyncStatus{}}
+	out := report{Leads: []VolumeStatus{}, Resyncs: map[volume.ID]ResyncStatus{}, Failed: map[volume.ID]string{}}
+	n.mu.RLock()
+	for id, b := range n.broken {
+		out.Failed[id] = b.err.Error()
+	}
+	n.mu.RUnlock()
 	n.heard.mu.Lock()
 	out.Machine = n.heard.own
 	n.heard.mu.Unlock()
@@ -256,6 +260,9 @@ func (n *Node) ownReport() report {
 		stat := g.vol.Stat()
 		vs := VolumeStatus{ID: volume.ID(g.id), Name: g.vol.Info().Name, Primary: n.identity.Name, primary: n.id,
 			Term: st.GetTerm(), Files: uint64(stat.Files), UsedBytes: stat.UsedBytes, FreeBytes: g.freeBytesLeft()}
+		if info := s.volumeByID(vs.ID); info != nil {
+			vs.Verify = g.verifyStatus(info.Created)
+		}
 		last := st.Progress[n.id].Match
 		for _, id := range slices.Sorted(maps.Keys(st.Progress)) {
 			pr := st.Progress[id]
@@ -270,6 +277,9 @@ func (n *Node) ownReport() report {
 			}
 			if pr.Match < last {
 				r.LagEntries = last - pr.Match
+			}
+			if vs.Verify != nil {
+				r.Damaged = vs.Verify.damagedOn(r.Node)
 			}
 			vs.Replicas = append(vs.Replicas, r)
 		}

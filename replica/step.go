@@ -105,7 +105,7 @@ func (g *group) handOut() {
 			case raft.LocalAppendThread:
 				appendMsg = m
 			case raft.LocalApplyThread:
-				g.queue.put(m)
+				g.queue.put(applyJob{msg: m})
 			default:
 				g.send(m)
 			}

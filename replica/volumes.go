@@ -195,7 +195,8 @@ func (n *Node) primaryOf(ctx context.Context, v *VolumeInfo) uint64 {
 	if g := n.group(uint64(v.ID)); g != nil {
 		return g.view.Load().leader
 	}
-	for _, s := range n.volumesHeard(n.ownReport(), n.ask(ctx, leaderWait)) {
+	known, _ := n.volumesHeard(n.ownReport(), n.ask(ctx, leaderWait))
+	for _, s := range known {
 		if s.ID == v.ID {
 			return s.primary
 		}
@@ -228,8 +229,12 @@ func checkName(what, name string) error {
 
 // followCluster makes this node's replicas and connections what the cluster's state says.
 func (n *Node) followCluster() {
+	retry := time.NewTicker(retryLook)
+	defer retry.Stop()
 	for {
 		select {
+		case <-retry.C:
+			n.retryBroken()
 		case <-n.changed:
 			n.followPeers()
 			n.openVolumes()
@@ -259,9 +264,7 @@ func (n *Node) openVolumes() {
 		}
 		if err := n.openVolume(v); err != nil {
 			n.log.Error("replica cannot be opened and stays out of service", "event", "replica-failed", "volume", v.Name, "err", err)
-			n.mu.Lock()
-			n.broken[v.ID] = err
-			n.mu.Unlock()
+			n.setBroken(v.ID, err)
 		}
 	}
 	if s.Format == 0 {
@@ -300,7 +303,7 @@ func (n *Node) openVolume(info VolumeInfo) error {
 			return fmt.Errorf("make the replica: %w", err)
 		}
 	}
-	vol, err := volume.Open(fsys, volume.Options{Log: n.log})
+	vol, err := volume.Open(fsys, volume.Options{Log: n.log, Node: uint16(n.id)})
 	if err != nil {
 		return fmt.Errorf("open the replica: %w", err)
 	}
@@ -399,11 +402,11 @@ func (n *Node) dropFailed(g *group) {
 		return
 	}
 	delete(n.groups, g.id)
-	n.broken[volume.ID(g.id)] = *g.failure.Load()
 	n.mu.Unlock()
 	if err := g.close(); err != nil {
 		n.log.Error("close a failed replica", "event", "replica-not-closed", "volume", g.name, "err", err)
 	}
+	n.setBroken(volume.ID(g.id), *g.failure.Load())
 }
 
 // Digest is a checksum of what this node's replica of a volume holds, files' bytes included; has is

@@ -44,6 +44,7 @@ type Config struct {
 	Log        Log        `toml:"log"`
 	Checkpoint Checkpoint `toml:"checkpoint"`
 	Resync     Resync     `toml:"resync"`
+	Verify     Verify     `toml:"verify"`
 	Raft       Raft       `toml:"raft"`
 	Memory     Memory     `toml:"memory"`
 	Load       Sampling   `toml:"load"`
@@ -102,6 +103,13 @@ type Resync struct {
 	Rate Size `toml:"rate"`
 }
 
+// Verify is the table [verify]. Interval 0: never by schedule. Rate is bytes per second; 0: no bound.
+type Verify struct {
+	Interval Duration `toml:"interval"`
+	Rate     Size     `toml:"rate"`
+	Repair   bool     `toml:"repair"`
+}
+
 // Raft is the table [raft].
 type Raft struct {
 	Heartbeat Duration `toml:"heartbeat"`
@@ -140,6 +148,7 @@ func Default() Config {
 		Log:        Log{Limit: 2 * GiB, Segment: 64 * MiB, Cache: 32 * MiB, StuckAfter: Duration(5 * time.Second)},
 		Checkpoint: Checkpoint{Interval: Duration(time.Minute)},
 		Resync:     Resync{Rate: 256 * MiB},
+		Verify:     Verify{Interval: Duration(7 * 24 * time.Hour), Rate: 32 * MiB, Repair: true},
 		Raft: Raft{
 			Heartbeat: Duration(100 * time.Millisecond),
 			Election:  Duration(time.Second),

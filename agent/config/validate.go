@@ -50,6 +50,8 @@ func (c *Config) Validate() error {
 		inRange("log.stuck_after", c.Log.StuckAfter, Duration(2*time.Second), Duration(time.Hour)),
 		inRange("checkpoint.interval", c.Checkpoint.Interval, Duration(time.Second), Duration(time.Hour)),
 		inRange("resync.rate", c.Resync.Rate, 0, TiB),
+		c.verifyInterval(),
+		inRange("verify.rate", c.Verify.Rate, 0, TiB),
 		inRange("raft.heartbeat", c.Raft.Heartbeat, Duration(10*time.Millisecond), Duration(10*time.Second)),
 		inRange("raft.election", c.Raft.Election, Duration(100*time.Millisecond), Duration(time.Minute)),
 		inRange("raft.lease", c.Raft.Lease, Duration(20*time.Millisecond), Duration(time.Minute)),
@@ -106,6 +108,14 @@ func (c *Config) metricsListen() error {
 		return nil
 	}
 	return address("metrics.listen", c.Metrics.Listen)
+}
+
+// verifyInterval checks verify.interval: never, or at least an hour apart.
+func (c *Config) verifyInterval() error {
+	if c.Verify.Interval == 0 {
+		return nil
+	}
+	return inRange("verify.interval", c.Verify.Interval, Duration(time.Hour), Duration(365*24*time.Hour))
 }
 
 func (c *Config) pveDir() error {

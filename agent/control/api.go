@@ -34,6 +34,8 @@ type Cluster interface {
 	DeleteVolume(ctx context.Context, name string) error
 	Transfer(ctx context.Context, volume, node string) error
 	MoveVolume(ctx context.Context, volume, from, to string) error
+	Verify(ctx context.Context, volume string, req replica.VerifyRequest) error
+	RetryReplica(ctx context.Context, volume string) error
 	RemoveNode(ctx context.Context, node string) error
 	ReplaceToken(ctx context.Context, node string) (string, error)
 	Service(ctx context.Context, volume string) (replica.Service, error)

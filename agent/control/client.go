@@ -99,6 +99,16 @@ func (c *Client) MoveVolume(ctx context.Context, volume, from, to string) error 
 	return c.do(ctx, http.MethodPost, path, moveRequest{From: from, To: to}, nil)
 }
 
+// Verify begins to verify a volume, or stops it; VolumeStatus.Verify tells how far it is.
+func (c *Client) Verify(ctx context.Context, volume string, req replica.VerifyRequest) error {
+	return c.do(ctx, http.MethodPost, "/v1/volumes/"+url.PathEscape(volume)+"/verify", req, nil)
+}
+
+// RetryReplica brings the agent's own replica of a volume, which is Failed, back into service.
+func (c *Client) RetryReplica(ctx context.Context, volume string) error {
+	return c.do(ctx, http.MethodPost, "/v1/volumes/"+url.PathEscape(volume)+"/retry", nil, nil)
+}
+
 // RemoveNode begins to empty a node and to take it out of the cluster.
 func (c *Client) RemoveNode(ctx context.Context, node string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/nodes/"+url.PathEscape(node), nil, nil)

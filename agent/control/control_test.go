@@ -111,6 +111,16 @@ func (f *fakeNode) MoveVolume(_ context.Context, volume, from, to string) error 
 	return f.err
 }
 
+func (f *fakeNode) Verify(_ context.Context, volume string, req replica.VerifyRequest) error {
+	f.note("verify %s %v", volume, req)
+	return f.err
+}
+
+func (f *fakeNode) RetryReplica(_ context.Context, volume string) error {
+	f.note("retry %s", volume)
+	return f.err
+}
+
 func (f *fakeNode) RemoveNode(_ context.Context, node string) error {
 	f.note("remove %s", node)
 	return f.err
@@ -237,6 +247,12 @@ func TestControl_Requests(t *testing.T) {
 	if err := c.MoveVolume(ctx, "vm", "n1", "n4"); err != nil {
 		t.Error(err)
 	}
+	if err := c.Verify(ctx, "vm", replica.VerifyRequest{Repair: true}); err != nil {
+		t.Error(err)
+	}
+	if err := c.RetryReplica(ctx, "vm"); err != nil {
+		t.Error(err)
+	}
 	if err := c.RemoveNode(ctx, "n1"); err != nil {
 		t.Error(err)
 	}
@@ -272,7 +288,7 @@ func TestControl_Requests(t *testing.T) {
 	_, err = c.Allow(ctx, "vm", "10.0.0.1", false, "some")
 	mustSay(t, err, "squash", "none")
 	mustSay(t, c.Deny(ctx, "vm", "pve9"), "such as 192.0.2.7")
-	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 move vm n1 n4 remove n1 replace n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm load 1h0m0s allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
+	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 move vm n1 n4 verify vm {true false} retry vm remove n1 replace n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm load 1h0m0s allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
 	if got := fmt.Sprint(f.asked); got != want {
 		t.Errorf("asked %s, want %s", got, want)
 	}

@@ -74,6 +74,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("DELETE /v1/volumes/{name}", s.deleteVolume)
 	mux.HandleFunc("POST /v1/volumes/{name}/primary", s.setPrimary)
 	mux.HandleFunc("POST /v1/volumes/{name}/move", s.moveVolume)
+	mux.HandleFunc("POST /v1/volumes/{name}/verify", s.verify)
+	mux.HandleFunc("POST /v1/volumes/{name}/retry", s.retryReplica)
 	mux.HandleFunc("DELETE /v1/nodes/{name}", s.removeNode)
 	mux.HandleFunc("POST /v1/nodes/{name}/replace", s.replaceNode)
 	mux.HandleFunc("GET /v1/volumes/{name}/service", s.service)
@@ -262,6 +264,22 @@ func (s *Server) moveVolume(w http.ResponseWriter, r *http.Request) {
 	}
 	s.withCluster(w, func(c Cluster) (any, error) {
 		return struct{}{}, c.MoveVolume(r.Context(), r.PathValue("name"), req.From, req.To)
+	})
+}
+
+func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
+	var req replica.VerifyRequest
+	if !read(w, r, &req) {
+		return
+	}
+	s.withCluster(w, func(c Cluster) (any, error) {
+		return struct{}{}, c.Verify(r.Context(), r.PathValue("name"), req)
+	})
+}
+
+func (s *Server) retryReplica(w http.ResponseWriter, r *http.Request) {
+	s.withCluster(w, func(c Cluster) (any, error) {
+		return struct{}{}, c.RetryReplica(r.Context(), r.PathValue("name"))
 	})
 }
 

@@ -180,9 +180,49 @@ func Events() []Event {
 			Meaning: "Its disk did not do what it must, or its files are damaged. The volume goes on " +
 				"with its other replicas, and this node's guests are served through them. Until it " +
 				"is mended, one more failure may stop the volume.",
-			Next: "Mend the disk, then systemctl restart trinas.",
+			Next: "Mend the disk. The agent tries by itself whether it answers again; at once by trinas volume " +
+				"retry VOLUME on this node.",
 			// The volume and its Raft group both say so.
 			Every: time.Minute,
+		},
+		{
+			Name: "replica-back", ID: "6194f5b6ff314e129bebbf188f0f5a5c", Level: slog.LevelInfo,
+			Text:    "A replica is back in service",
+			Meaning: "The disk of a replica that had failed answers again. The replica replays its log; trinas status shows when it is UpToDate.",
+		},
+		{
+			Name: "verify-begin", ID: "20d5bc0a9f2a4818bda9d84606b331eb", Level: slog.LevelInfo,
+			Text:    "A verification has begun",
+			Meaning: "The volume's replicas are compared byte for byte while it is in use; trinas verify --status shows how far it is.",
+		},
+		{
+			Name: "verify-end", ID: "ed91ddfefefe44769e135a95f80c46ec", Level: slog.LevelInfo,
+			Text:    "A verification has ended",
+			Meaning: "The line says how many ranges were found to differ, and how many of them are damaged still.",
+			Next:    "If damaged is not 0: trinas verify VOLUME --repair, and see the lines verify-damage.",
+		},
+		{
+			Name: "verify-damage", ID: "115302559b394556bab1f98759b1b5a7", Level: slog.LevelError,
+			Text:    "Replicas of a volume differ",
+			Meaning: "What the nodes named have of a range of the file is not what most replicas have, is missing or cannot be read. Until it is repaired, who reads that range from such a replica gets wrong bytes; a primary that has it hands over. Where no two replicas agree it stays as it is, on all.",
+			Next:    "trinas verify VOLUME --repair copies what most replicas have, unless that is on its way (REPAIR). Look at the kernel's messages for the disk of the node named, and at what else writes below its data directory. Where no two agree, restore the file from a backup.",
+		},
+		{
+			Name: "verify-repaired", ID: "b22845b62f8b42ad832fbf6efdf61b98", Level: slog.LevelInfo,
+			Text:    "A damaged range is repaired",
+			Meaning: "The nodes named have what most replicas have, and that was compared again.",
+		},
+		{
+			Name: "verify-paused", ID: "d6df5e6d262c4b96ad21e1797fe05fa2", Level: slog.LevelWarn,
+			Text:    "A verification waits",
+			Meaning: "All replicas have to be in touch, in service and of a version that can verify. It goes on by itself.",
+			Next:    "See the reason in the line, and trinas status.",
+			Every:   time.Minute,
+		},
+		{
+			Name: "verify-note-lost", ID: "d02c4945ed684d63a39878187e73819f", Level: slog.LevelWarn,
+			Text:    "When a replica was verified last is not known",
+			Meaning: "The file with it cannot be read. The other replicas know, too; else the next verification comes earlier.",
 		},
 		{
 			Name: "replica-not-closed", ID: "29fc84b729254ecf8f5849caae6d1942", Level: slog.LevelError,

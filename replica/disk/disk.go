@@ -59,6 +59,11 @@ type FS interface {
 type File interface {
 	io.ReaderAt
 	io.WriterAt
+	// ReadStored is ReadAt of what the disk holds: past the kernel's memory of the file, once what
+	// of the range is not on the disk yet has been brought there. p, off and len(p) as with
+	// WriteSync. Where the file system takes no O_DIRECT the kernel is told to forget the range
+	// first, which it may not heed.
+	ReadStored(p []byte, off int64) (int, error)
 	// Truncate sets the size; growth is a hole.
 	Truncate(sizeBytes int64) error
 	// PunchHole makes [off, off+length) read as zeros and frees its blocks; the size stays.

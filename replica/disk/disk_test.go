@@ -238,7 +238,29 @@ func TestAlignedBytes(t *testing.T) {
 			t.Fatal(len(b), cap(b))
 		}
 		if n%BlockBytes == 0 {
-			check(t, checkSync("x", b, 0))
+			check(t, checkAligned("x", "x", b, 0))
 		}
 	}
+}
+
+// Goal: ReadStored gives what was written, holes as zeros, and the end of the file where it is;
+// what is not aligned is refused.
+func TestFile_ReadStored(t *testing.T) {
+	each(t, func(t *testing.T, d FS) {
+		f := create(t, d, "x")
+		_, err := f.WriteAt(fill(5000, 'a'), 8192)
+		check(t, err)
+		p := aligned(3*BlockBytes, 'z')
+		n, err := f.ReadStored(p, BlockBytes)
+		if want := append(fill(BlockBytes, 0), fill(5000, 'a')...); n != len(want) || err != io.EOF || !bytes.Equal(p[:n], want) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		if n, err := f.ReadStored(p, 16*BlockBytes); n != 0 || err != io.EOF {
+			t.Errorf("past the end: %d bytes, %v", n, err)
+		}
+		_, err = f.ReadStored(p[:BlockBytes-1], 0)
+		want(t, err, fs.ErrInvalid)
+		_, err = f.ReadStored(p, 1)
+		want(t, err, fs.ErrInvalid)
+	})
 }

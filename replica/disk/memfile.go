@@ -62,6 +62,13 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	return read, err
 }
 
+func (f *memFile) ReadStored(p []byte, off int64) (int, error) {
+	if err := checkAligned("readstored", "mem:/"+f.name, p, off); err != nil {
+		return 0, err
+	}
+	return f.ReadAt(p, off)
+}
+
 func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	err := f.do("write", off, int64(len(p)), func() error { return f.write(p, off) })
 	if err != nil {
@@ -174,7 +181,7 @@ func (f *memFile) sync() {
 }
 
 func (f *memFile) WriteSync(p []byte, off int64) error {
-	if err := checkSync("mem:/"+f.name, p, off); err != nil {
+	if err := checkAligned("writesync", "mem:/"+f.name, p, off); err != nil {
 		return err
 	}
 	length := int64(len(p))

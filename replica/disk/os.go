@@ -162,11 +162,11 @@ func (r refused) Space() (Space, error)                  { return Space{}, r.err
 func (r refused) Sub(dir string) FS                      { return refused{path.Join(r.dir, dir)} }
 func (r refused) Path(name string) string                { return path.Join(r.dir, name) }
 
-// checkSync is the contract of WriteSync, the same for every disk.
-func checkSync(name string, p []byte, off int64) error {
+// checkAligned is what WriteSync and ReadStored ask of memory and place, the same for every disk.
+func checkAligned(op, name string, p []byte, off int64) error {
 	aligned := uintptr(unsafe.Pointer(unsafe.SliceData(p)))%BlockBytes == 0
 	if len(p) == 0 || len(p)%BlockBytes != 0 || off < 0 || off%BlockBytes != 0 || !aligned {
-		return &fs.PathError{Op: "writesync", Path: name, Err: fmt.Errorf(
+		return &fs.PathError{Op: op, Path: name, Err: fmt.Errorf(
 			"%d bytes at offset %d not aligned to %d bytes: %w", len(p), off, BlockBytes, fs.ErrInvalid)}
 	}
 	return nil

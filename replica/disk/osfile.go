@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -64,7 +65,7 @@ func (f *osFile) PunchHole(off, length int64) error {
 // removal with every WriteSync later.
 func (f *osFile) Preallocate(sizeBytes int64) error {
 	zeros := AlignedBytes(int(min(zeroChunkBytes, max(sizeBytes, 0))))
-	if direct, err := f.reopen(unix.O_DIRECT); err == nil {
+	if direct, err := f.reopen(unix.O_WRONLY | unix.O_DIRECT); err == nil {
 		// One extent, if the file system can: the writes then only turn it into written blocks.
 		_ = f.call("allocate", func(fd int) error { return unix.Fallocate(fd, 0, 0, sizeBytes) })
 		err = errors.Join(writeZeros(direct, zeros, sizeBytes), direct.Close())
@@ -93,7 +94,7 @@ func (f *osFile) StartWriteback(off, length int64) error {
 func (f *osFile) Sync() error { return f.call("fdatasync", unix.Fdatasync) }
 
 func (f *osFile) WriteSync(p []byte, off int64) error {
-	if err := checkSync(f.f.Name(), p, off); err != nil {
+	if err := checkAligned("writesync", f.f.Name(), p, off); err != nil {
 		return err
 	}
 	direct, err := f.directFile()
@@ -117,6 +118,49 @@ func (f *osFile) WriteSync(p []byte, off int64) error {
 	return f.Sync()
 }
 
+func (f *osFile) ReadStored(p []byte, off int64) (int, error) {
+	if err := checkAligned("readstored", f.f.Name(), p, off); err != nil {
+		return 0, err
+	}
+	direct, err := f.reopen(unix.O_RDONLY | unix.O_DIRECT)
+	if err == nil {
+		defer direct.Close()
+		var got int
+		if got, err = readUpTo(direct, p, off); err == nil && got < len(p) {
+			err = io.EOF
+		}
+		if !errors.Is(err, unix.EINVAL) {
+			return got, err
+		}
+	}
+	if !errors.Is(err, unix.EINVAL) {
+		return 0, err
+	}
+	_ = f.call("forget", func(fd int) error { // only advice
+		return unix.Fadvise(fd, off, int64(len(p)), unix.FADV_DONTNEED)
+	})
+	return f.f.ReadAt(p, off)
+}
+
+// readUpTo fills p as far as the file goes. A direct read that ends inside of a block has met the
+// file's end; another one from there would not be aligned.
+func readUpTo(direct *os.File, p []byte, off int64) (got int, err error) {
+	for got < len(p) && got%BlockBytes == 0 {
+		n, err := unix.Pread(int(direct.Fd()), p[got:], off+int64(got))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return got, &fs.PathError{Op: "read directly", Path: direct.Name(), Err: err}
+		}
+		if n == 0 {
+			break
+		}
+		got += n
+	}
+	return got, nil
+}
+
 // directFile returns the descriptor for direct writes, nil when there is none: the buffered way is
 // as durable, only slower.
 func (f *osFile) directFile() (*os.File, error) {
@@ -129,7 +173,7 @@ func (f *osFile) directFile() (*os.File, error) {
 		return nil, nil
 	}
 	if f.direct == nil {
-		direct, err := f.reopen(unix.O_DIRECT | unix.O_DSYNC)
+		direct, err := f.reopen(unix.O_WRONLY | unix.O_DIRECT | unix.O_DSYNC)
 		if f.refused = err != nil; f.refused {
 			return nil, nil
 		}
@@ -138,11 +182,11 @@ func (f *osFile) directFile() (*os.File, error) {
 	return f.direct, nil
 }
 
-// reopen opens the file once more, for writing with these flags. Through /proc, not by name: it may
+// reopen opens the file once more, with these flags. Through /proc, not by name: it may
 // have been renamed since.
 func (f *osFile) reopen(flags int) (again *os.File, err error) {
 	err = f.call("open", func(fd int) error {
-		n, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_CLOEXEC|flags, 0)
+		n, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_CLOEXEC|flags, 0)
 		if err == nil {
 			again = os.NewFile(uintptr(n), f.f.Name())
 		}

@@ -102,7 +102,8 @@ func TestCluster_AllLogsSlow(t *testing.T) {
 }
 
 // Goal: a replica whose disk refuses to write objects leaves service, and says so; its node goes on
-// serving through the others, the volume goes on, and a restart with a good disk brings it back.
+// serving through the others, the volume goes on; when the disk is good again it comes back, by hand at once
+// or by itself, without a restart, and holds the same.
 func TestCluster_ReplicaFailed(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 		t.Run(errno.Error(), func(t *testing.T) {
@@ -129,11 +130,44 @@ func replicaFails(t *testing.T, errno syscall.Errno) {
 		if res, err := c.Do(bad, vol, readOp(f, 0, 4096), time.Second); err != nil || res.Err != volume.OK || res.Count != 4096 {
 			t.Errorf("read through node %d, whose replica failed: %v, errno %d", bad, err, res.Err)
 		}
+		// From another node it looks the same.
+		if state := c.stateSeenBy(bad%3+1, vol, bad); state != "diskless Failed" {
+			t.Errorf("node %d sees the replica of node %d as %s", bad%3+1, bad, state)
+		}
+		if err := c.Node(bad).RetryReplica(context.Background(), "v"); err == nil || !strings.Contains(err.Error(), "volumes/") {
+			t.Errorf("retried on a bad disk: %v", err)
+		}
+		time.Sleep(3 * time.Minute) // tried by itself meanwhile, in vain
+		if state, _ := c.replicaState(vol, bad); state != "Failed" {
+			t.Errorf("on a bad disk the replica of node %d is %s", bad, state)
+		}
 		c.nodes[bad-1].disk.OnOp(nil)
-		c.Crash(bad)
-		c.Start(bad)
+		switch errno {
+		case syscall.EIO: // by hand
+			if err := c.Node(bad).RetryReplica(context.Background(), "v"); err != nil {
+				t.Errorf("retried on a good disk: %v", err)
+			}
+		default: // by itself
+			time.Sleep(9 * time.Minute)
+		}
 		c.waitUpToDate(vol)
+		if err := c.Node(bad).RetryReplica(context.Background(), "v"); err == nil {
+			t.Error("a replica in service was retried")
+		}
 	}
+	c.sameEverywhere(vol)
+}
+
+// stateSeenBy is the role and state of a node's replica as another node tells.
+func (c *Cluster) stateSeenBy(teller uint64, vol volume.ID, node uint64) string {
+	for _, v := range c.Node(teller).Status(context.Background()).Volumes {
+		for _, r := range v.Replicas {
+			if v.ID == vol && r.Node == c.Node(node).Name() {
+				return r.Role + " " + string(r.State)
+			}
+		}
+	}
+	return "none"
 }
 
 // replicaState is the state of a node's replica of a volume, and its reason, as the node itself tells.

@@ -61,6 +61,7 @@ func (v *Volume) tidy() error {
 		return nil
 	}
 	v.after.remove = 0
+	v.comparison.leave(id, 0, MaxFileBytes)
 	if err := v.objects.remove(id); err != nil {
 		return v.fail(fmt.Errorf("remove object %s: %w", v.fs.Path(objectPath(id)), err))
 	}
@@ -106,8 +107,11 @@ func (v *Volume) applyOp(index, term uint64, op *Op, r *Result) error {
 		v.applied, v.term = index, term
 		return nil
 	}
-	if op.Kind == Write {
+	switch op.Kind {
+	case Write:
 		return v.write(index, term, op, r)
+	case VerifyRange, VerifyTable, VerifyNote, Repair:
+		return v.verify(index, term, op, r)
 	}
 	v.after = effects{}
 	v.mu.Lock()
@@ -117,6 +121,7 @@ func (v *Volume) applyOp(index, term uint64, op *Op, r *Result) error {
 	v.mu.Unlock()
 
 	if v.after.cut != 0 {
+		v.comparison.leave(v.after.cut, v.after.size, MaxFileBytes)
 		return v.objects.truncate(v.after.cut, v.after.size)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 
 	"trinas/replica/disk"
 )
@@ -63,6 +64,9 @@ func (v *Volume) Checkpoint(ctx context.Context) (index uint64, err error) {
 	err = v.objects.flush(ctx, dirty, pace)
 	if err == nil {
 		err = writeCheckpoint(ctx, v.fs, b, pace)
+	}
+	if err == nil {
+		err = v.saveNote()
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return 0, fmt.Errorf("checkpoint of volume %q stopped: %w", v.info.Name, err)
@@ -193,7 +197,7 @@ func joinChunks(b []byte) ([]byte, error) {
 // anything is read: objects may be newer than the table until then.
 func Open(fsys disk.FS, opt Options) (*Volume, error) {
 	opt = opt.withDefaults()
-	v := &Volume{fs: fsys, opt: opt, gate: make(chan struct{}, 1)}
+	v := &Volume{fs: fsys, opt: opt, gate: make(chan struct{}, 1), settled: math.MaxUint64}
 	path := fsys.Path(checkpointFile)
 	image, err := readCheckpoint(fsys)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -212,6 +216,7 @@ func Open(fsys disk.FS, opt Options) (*Volume, error) {
 		return nil, fmt.Errorf("open volume: checkpoint %s: %w", path, err)
 	}
 	v.checkpointSize = len(image)
+	v.readNote()
 	v.objects = newObjects(fsys, opt.OpenObjects, opt.DirtyObjects)
 	return v, nil
 }

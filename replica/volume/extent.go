@@ -175,6 +175,22 @@ func (e *extent) has(block uint) bool {
 	return e.bits[block/64]&(1<<(block%64)) != 0
 }
 
+// runs calls do for each run of blocks that are all allocated, or all not: offset in the extent and
+// length, in bytes.
+func (e *extent) runs(do func(from, n uint64, allocated bool) error) error {
+	for from := uint(0); from < extentBlocks; {
+		has, to := e.has(from), from+1
+		for to < extentBlocks && e.has(to) == has {
+			to++
+		}
+		if err := do(uint64(from)*disk.BlockBytes, uint64(to-from)*disk.BlockBytes, has); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
 // assign allocates or frees blocks [from, to) of the extent.
 func (e *extent) assign(from, to uint, allocate bool) {
 	if from == 0 && to == extentBlocks {

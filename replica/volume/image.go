@@ -51,6 +51,10 @@ func (v *Volume) appendState(b []byte) []byte {
 		b = in.append(b)
 	}
 	b = append(b, imageMark)
+	return append(v.appendReplies(b), imageMark)
+}
+
+func (v *Volume) appendReplies(b []byte) []byte {
 	ids := v.replies.byAge()
 	b = appendU32(b, uint32(len(ids)))
 	for _, id := range ids {
@@ -66,7 +70,7 @@ func (v *Volume) appendState(b []byte) []byte {
 			b = appendU32(b, p.gen)
 		})
 	}
-	return append(b, imageMark)
+	return b
 }
 
 func (in *inode) append(b []byte) []byte {

@@ -272,6 +272,35 @@ func (s *objects) remove(id FileID) error {
 	return nil
 }
 
+// change does something to bytes [off, off+n) of an object, which is then dirty. Without create an object that is
+// not there stays so. Called by Apply and Restore.
+func (s *objects) change(id FileID, off, n uint64, create bool, do func(disk.File) error) error {
+	o, err := s.acquire(id, create)
+	if errors.Is(err, fs.ErrNotExist) && !create {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = do(o.file)
+	s.wrote(o, off, n)
+	s.release(o)
+	if err != nil {
+		return err
+	}
+	return s.settle()
+}
+
+// reopenLost closes an object that is open and has lost its name, by somebody else's hand: what is
+// written to it would be gone at its close.
+func (s *objects) reopenLost(id FileID) error {
+	if _, err := s.fs.Stat(objectPath(id)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.drop(id)
+	return nil
+}
+
 // drop closes an object whose file is gone.
 func (s *objects) drop(id FileID) {
 	s.mu.Lock()

@@ -50,6 +50,13 @@ const (
 	// Nodes as it proposes. Neither changes attributes.
 	Activate   Kind = 42 // File (an image), Node, Nodes
 	Deactivate Kind = 43 // File, Node
+
+	// What replicas hold is compared at one place of the log (verify.go). Only Repair changes anything,
+	// and it only the objects of Nodes.
+	VerifyRange Kind = 44 // File, Offset, Count: the extents from there on, of at most Count allocated bytes
+	VerifyTable Kind = 45 // File, Count: at most Count inodes from File on; File 0: the remembered replies
+	VerifyNote  Kind = 46 // Data: how far a verification is, for whoever leads next
+	Repair      Kind = 47 // File, Offset (an extent), Verifier (index of the VerifyRange that found it), Nodes, Data (zeros follow it)
 )
 
 // Mutates reports whether k goes through the log.
@@ -146,7 +153,7 @@ type Op struct {
 	Rdev     [2]uint32 // major, minor
 	Set      SetAttrs
 	Guard    *int64   // SetAttr: the ctime, nanoseconds since 1970, that the file must have
-	Nodes    []uint16 // Activate: the nodes that are in touch with the primary
+	Nodes    []uint16 // Activate: the nodes that are in touch with the primary; Repair: those that write
 	Data     []byte
 
 	// Room, when set, is the memory that Data is the end of: Data is Room[len(Room)-len(Data):]

@@ -69,6 +69,10 @@ const (
 //	                               atime 8, mtime 8, guard 8, verifier 8, rdev 4+4,
 //	                               name, target
 //	Activate                       nodes 1, 2 each
+//	VerifyRange                    offset 8, count 4
+//	VerifyTable                    count 4
+//	VerifyNote                     length 4, payload
+//	Repair                         offset 8, verifier 8, nodes 1, 2 each, length 4, payload
 //	GetAttr, ReadLink,
 //	FSStat, Commit, Deactivate     nothing
 //
@@ -116,7 +120,7 @@ func (op *Op) validate() error {
 	return nil
 }
 
-func (k Kind) known() bool { return k >= GetAttr && k <= Commit || k >= SetAttr && k <= Deactivate }
+func (k Kind) known() bool { return k >= GetAttr && k <= Commit || k >= SetAttr && k <= Repair }
 
 // header appends the fixed part, the groups and, for a Write, everything before the payload.
 func (op *Op) header(b []byte) []byte {
@@ -189,6 +193,15 @@ func (op *Op) append(b []byte) []byte {
 		b = appendStr16(b, op.Target)
 	case Activate:
 		b = appendNodes(b, op.Nodes)
+	case VerifyRange:
+		b = appendU32(appendU64(b, op.Offset), op.Count)
+	case VerifyTable:
+		b = appendU32(b, op.Count)
+	case VerifyNote:
+		b = append(appendU32(b, uint32(len(op.Data))), op.Data...)
+	case Repair:
+		b = appendNodes(appendU64(appendU64(b, op.Offset), op.Verifier), op.Nodes)
+		b = append(appendU32(b, uint32(len(op.Data))), op.Data...)
 	}
 	return b
 }
@@ -282,6 +295,16 @@ func (op *Op) decodeBody(d *decoder, flags uint8) {
 		op.Name, op.Target = d.str16(), d.str16()
 	case Activate:
 		op.Nodes = d.nodes()
+	case VerifyRange:
+		op.Offset, op.Count = d.u64(), d.u32()
+	case VerifyTable:
+		op.Count = d.u32()
+	case VerifyNote:
+		op.Data = d.bytes(int(d.u32()))
+	case Repair:
+		op.Offset, op.Verifier = d.u64(), d.u64()
+		op.Nodes = d.nodes()
+		op.Data = d.bytes(int(d.u32()))
 	}
 }
 

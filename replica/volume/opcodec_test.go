@@ -52,6 +52,12 @@ func sampleOps() []Op {
 	add(Activate, func(op *Op) { op.Nodes = []uint16{0, 1, 65535} })
 	add(Activate, nil)
 	add(Deactivate, nil)
+	add(VerifyRange, func(op *Op) { op.Offset, op.Count = 1<<40, 1<<20 })
+	add(VerifyTable, func(op *Op) { op.Count = 1024 })
+	add(VerifyNote, func(op *Op) { op.Data = []byte("{}") })
+	add(Repair, func(op *Op) {
+		op.Offset, op.Verifier, op.Nodes, op.Data = 1<<20, 77, []uint16{2, 3}, []byte("good bytes")
+	})
 	return ops
 }
 

@@ -80,6 +80,7 @@ func (v *Volume) Restore(ctx context.Context, image []byte, fetch Fetch, progres
 	if err := v.broken(); err != nil {
 		return err
 	}
+	v.unsettle()
 	if err := replaceMark(v.fs); err != nil {
 		return v.fail(fmt.Errorf("resync: %w", err))
 	}
@@ -173,24 +174,12 @@ func (r *restoring) each(do func(*inode, *extent) error) error {
 // extent fetches the runs of allocated blocks and makes holes of the others.
 func (r *restoring) extent(ctx context.Context, in *inode, e *extent) error {
 	start := uint64(e.num) * ExtentBytes
-	for from := uint(0); from < extentBlocks; {
-		has, to := e.has(from), from+1
-		for to < extentBlocks && e.has(to) == has {
-			to++
+	return e.runs(func(from, n uint64, allocated bool) error {
+		if allocated {
+			return r.run(ctx, in, start+from, n)
 		}
-		off, n := start+uint64(from)*disk.BlockBytes, uint64(to-from)*disk.BlockBytes
-		var err error
-		if has {
-			err = r.run(ctx, in, off, n)
-		} else {
-			err = r.hole(in, off, n)
-		}
-		if err != nil {
-			return err
-		}
-		from = to
-	}
-	return nil
+		return r.hole(in, start+from, n)
+	})
 }
 
 func (r *restoring) run(ctx context.Context, in *inode, off, n uint64) error {
@@ -213,23 +202,8 @@ func (r *restoring) hole(in *inode, off, n uint64) error {
 	return r.change(in.id, off, n, false, func(f disk.File) error { return f.PunchHole(int64(off), int64(n)) })
 }
 
-// change does something to an object, which is then dirty. Without create an object that is not
-// there stays so.
 func (r *restoring) change(id FileID, off, n uint64, create bool, do func(disk.File) error) error {
-	s := r.v.objects
-	o, err := s.acquire(id, create)
-	if errors.Is(err, fs.ErrNotExist) && !create {
-		return nil
-	}
-	if err == nil {
-		err = do(o.file)
-		s.wrote(o, off, n)
-		s.release(o)
-	}
-	if err == nil {
-		err = s.settle()
-	}
-	if err != nil {
+	if err := r.v.objects.change(id, off, n, create, do); err != nil {
 		return r.v.fail(fmt.Errorf("resync object %d: %w", id, err))
 	}
 	return nil

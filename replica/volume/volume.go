@@ -42,7 +42,10 @@ type Options struct {
 	// DirtyObjects is how many objects may have unsynced changes; each is open. One more has
 	// the oldest synced on the spot. Default 2048.
 	DirtyObjects int
-	Log          *slog.Logger // nil: none
+	// Node is the node that this replica is on: a Repair for others changes nothing here. 0: every
+	// Repair is carried out.
+	Node uint16
+	Log  *slog.Logger // nil: none
 }
 
 func (o Options) withDefaults() Options {
@@ -75,10 +78,11 @@ type Volume struct {
 
 	// applyMu is held while one entry is applied, its object I/O included, so that a checkpoint
 	// sees the volume between two entries. Its holder may read what mu guards without mu.
-	applyMu sync.Mutex
-	op      Op      // decoded here, to use its memory again
-	pieces  []piece // of the write under way
-	after   effects // on objects: of the entry under way, or what Tidy still has to do of the last one
+	applyMu    sync.Mutex
+	op         Op          // decoded here, to use its memory again
+	pieces     []piece     // of the write under way
+	after      effects     // on objects: of the entry under way, or what Tidy still has to do of the last one
+	comparison *comparison // the last VerifyRange's, which may still read; nil: none yet
 
 	mu      sync.RWMutex // guards below; not held across I/O
 	table   table
@@ -86,7 +90,10 @@ type Volume struct {
 	conf    []byte
 	applied uint64
 	term    uint64
-	failure error // sticky: why this replica is broken, or ErrClosed
+	failure error         // sticky: why this replica is broken, or ErrClosed
+	settled uint64        // objects may be newer than the table at indexes up to this one (Settle)
+	digests []*comparison // the last maxDigests entries that compare, the newest last
+	note    note
 }
 
 // Info gives what the volume was made with.
@@ -161,6 +168,7 @@ func (v *Volume) Close() error {
 	defer func() { <-v.gate }()
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
+	v.comparison.wait()
 	v.mu.Lock()
 	if v.failure == nil {
 		v.failure = ErrClosed

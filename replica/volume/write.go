@@ -69,6 +69,7 @@ func (v *Volume) writeObject(id FileID, off uint64, data []byte) error {
 	if len(v.pieces) == 0 {
 		return nil
 	}
+	v.comparison.leave(id, off, off+uint64(len(data)))
 	create := false
 	for _, p := range v.pieces {
 		create = create || !p.hole

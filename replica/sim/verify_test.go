@@ -1,0 +1,292 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica"
+	"trinas/replica/disk"
+	"trinas/replica/volume"
+)
+
+// wideLog makes room in the log for an entry with a whole extent.
+func wideLog(o *replica.Options) { o.SegmentBytes = 4 << 20 }
+
+// objectFile opens an object on a node's disk, behind its agent.
+func (c *Cluster) objectFile(node uint64, vol volume.ID, f volume.Attr) disk.File {
+	c.t.Helper()
+	name := fmt.Sprintf("%s/objects/%02x/%016x", replica.VolumeDir(vol), uint8(f.File), uint64(f.File))
+	file, err := c.nodes[node-1].disk.FS().Open(name, disk.ReadWrite)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return file
+}
+
+// damage changes bytes of an object on a node's disk, behind its agent.
+func (c *Cluster) damage(node uint64, vol volume.ID, f volume.Attr, off int64, text string) {
+	c.t.Helper()
+	file := c.objectFile(node, vol, f)
+	if _, err := file.WriteAt([]byte(text), off); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// verifyStatus is what the primary tells of the volume's last verification.
+func (c *Cluster) verifyStatus(vol volume.ID) replica.VerifyStatus {
+	c.t.Helper()
+	for _, v := range c.Node(c.Primary(vol)).Status(context.Background()).Volumes {
+		if v.ID == vol && v.Verify != nil {
+			return *v.Verify
+		}
+	}
+	return replica.VerifyStatus{}
+}
+
+// verify verifies volume v through a node, and returns what came of it.
+func (c *Cluster) verify(through uint64, vol volume.ID, repair bool) replica.VerifyStatus {
+	c.t.Helper()
+	before := c.verifyStatus(vol)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := c.Node(through).Verify(ctx, "v", replica.VerifyRequest{Repair: repair}); err != nil {
+		c.t.Fatal(err)
+	}
+	return c.verified(vol, before)
+}
+
+// verified waits for the end of a verification that began after another.
+func (c *Cluster) verified(vol volume.ID, before replica.VerifyStatus) (st replica.VerifyStatus) {
+	c.t.Helper()
+	c.wait("the verification", func() bool {
+		st = c.verifyStatus(vol)
+		return st.Ended != nil && (before.Began == nil || st.Began.After(*before.Began))
+	})
+	return st
+}
+
+// Goal: damage behind an agent, on the primary's disk or a secondary's, is found, named by path, range
+// and node, repaired from the others and found whole again, while clients write; a volume without
+// damage has no finding.
+func TestVerify_FindsAndRepairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 81, 3, wideLog)
+		vol := c.Volume("v")
+		f, g := c.create(vol, "image"), c.create(vol, "busy")
+		for slot := range uint64(80) { // 5 MiB
+			for _, file := range []volume.Attr{f, g} {
+				if res, err := c.Do(1, vol, writeOp(file, slot*65536, pattern(int(slot))), time.Second); err != nil || res.Err != 0 {
+					t.Fatal(err, res.Err)
+				}
+			}
+		}
+		if st := c.verify(2, vol, true); st.State != replica.VerifyDone || len(st.Findings) != 0 || st.DoneBytes != 10<<20 || st.TotalBytes != 10<<20 {
+			t.Fatalf("without damage: %+v", st)
+		}
+		for node := uint64(1); node <= 3; node++ {
+			c.damage(node, vol, f, int64(node)<<20+77, "DAMAGE")
+		}
+		stop, stopped := make(chan struct{}), make(chan int)
+		go func() { // a writer that never pauses, on another file and on a damaged one's other extents
+			n := 0
+			for ; ; n++ {
+				select {
+				case <-stop:
+					stopped <- n
+					return
+				default:
+				}
+				for _, op := range []volume.Op{writeOp(g, uint64(n%80)*65536, pattern(n)), writeOp(f, 0, pattern(n))} {
+					if res, err := c.Do(uint64(n%3)+1, vol, op, time.Second); err != nil || res.Err != 0 {
+						t.Errorf("write: %v, errno %d", err, res.Err)
+					}
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		found := c.verify(1, vol, false)
+		if len(found.Findings) != 3 || found.Damaged() != 3 {
+			t.Fatalf("found %+v", found)
+		}
+		for i, finding := range found.Findings {
+			node := fmt.Sprintf("node%d", i+1)
+			if finding.Path != "image" || finding.Offset != uint64(i+1)<<20 || strings.Join(finding.Nodes, ",") != node || finding.What != replica.FoundDiffers {
+				t.Errorf("finding %d: %+v", i, finding)
+			}
+			if p := c.Node(c.Primary(vol)).Name(); p == node && i == 0 {
+				t.Errorf("%s has damage and leads on", p)
+			}
+		}
+		repaired := c.verify(3, vol, true)
+		if len(repaired.Findings) != 3 || repaired.Damaged() != 0 {
+			t.Errorf("repaired %+v", repaired)
+		}
+		close(stop)
+		if n := <-stopped; n < 100 {
+			t.Errorf("%d rounds of writes went on meanwhile", n)
+		}
+		if again := c.verify(2, vol, false); len(again.Findings) != 0 {
+			t.Errorf("after the repair: %+v", again.Findings)
+		}
+		c.sameEverywhere(vol)
+	})
+}
+
+// sameEverywhere fails the test unless all replicas hold the same.
+func (c *Cluster) sameEverywhere(vol volume.ID) {
+	c.t.Helper()
+	c.waitUpToDate(vol)
+	time.Sleep(time.Second)
+	var first [32]byte
+	for node := uint64(1); node <= 3; node++ {
+		sum, has, err := c.Node(node).Digest(vol)
+		if err != nil || !has {
+			c.t.Fatalf("digest of node %d: %v, %v", node, has, err)
+		}
+		if node == 1 {
+			first = sum
+		} else if sum != first {
+			c.t.Errorf("node %d holds something else than node 1", node)
+		}
+	}
+}
+
+// Goal: where no majority agrees nothing is guessed: it is told, and stays as it is.
+func TestVerify_NoMajority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 82, 3, wideLog)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		if res, err := c.Do(1, vol, writeOp(f, 0, pattern(1)), time.Second); err != nil || res.Err != 0 {
+			t.Fatal(err, res.Err)
+		}
+		time.Sleep(time.Second) // all have it
+		c.damage(1, vol, f, 10, "one")
+		c.damage(2, vol, f, 10, "two")
+		st := c.verify(1, vol, true)
+		if len(st.Findings) != 1 || st.Findings[0].What != replica.FoundNoMajority || st.Findings[0].Repaired || len(st.Findings[0].Nodes) != 3 {
+			t.Errorf("%+v", st.Findings)
+		}
+		for node, want := range map[uint64]string{1: "one", 2: "two"} {
+			b := make([]byte, 3)
+			if _, err := c.objectFile(node, vol, f).ReadAt(b, 10); err != nil || string(b) != want {
+				t.Errorf("node %d: %q, %v", node, b, err)
+			}
+		}
+	})
+}
+
+// Goal: a verification goes on at another primary, over a crash, and while a replica is away it waits
+// and says so; a replica that replays its log after a crash is not taken for damaged.
+func TestVerify_GoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 83, 3, wideLog, func(o *replica.Options) { o.VerifyBytesPerSecond = 1 << 20 })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		for slot := range uint64(480) { // 30 MiB: half a minute
+			if res, err := c.Do(1, vol, writeOp(f, slot*65536, pattern(int(slot))), time.Second); err != nil || res.Err != 0 {
+				t.Fatal(err, res.Err)
+			}
+		}
+		c.damage(3, vol, f, 25<<20, "late damage")
+		before := c.verifyStatus(vol)
+		if err := c.Node(2).Verify(context.Background(), "v", replica.VerifyRequest{Repair: true}); err != nil {
+			t.Fatal(err)
+		}
+		for round := range 3 {
+			time.Sleep(12 * time.Second)
+			st := c.verifyStatus(vol)
+			if round == 0 && (st.State != replica.VerifyRunning || st.SecondsLeft < 10 || st.SecondsLeft > 40) {
+				t.Errorf("after 12 s: %+v", st)
+			}
+			lost := c.Primary(vol)
+			c.Crash(lost)
+			time.Sleep(3 * time.Second)
+			if st := c.verifyStatus(vol); st.State != replica.VerifyPaused || !strings.Contains(st.Waiting, fmt.Sprintf("node%d", lost)) {
+				t.Errorf("with a replica away: %+v", st)
+			}
+			c.Start(lost)
+		}
+		st := c.verified(vol, before)
+		if len(st.Findings) != 1 || !st.Findings[0].Repaired || st.Findings[0].Offset != 25<<20 || st.DoneBytes != 30<<20 {
+			t.Errorf("%+v", st)
+		}
+		c.sameEverywhere(vol)
+	})
+}
+
+// Goal: volumes are verified by schedule, in turns, and repaired where that is wanted; 0 is never. What
+// was verified when is known after all nodes were lost at once.
+func TestVerify_Schedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 84, 3, wideLog, func(o *replica.Options) { o.VerifyInterval, o.VerifyRepair = 10*time.Minute, true })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		if res, err := c.Do(1, vol, writeOp(f, 0, pattern(1)), time.Second); err != nil || res.Err != 0 {
+			t.Fatal(err, res.Err)
+		}
+		time.Sleep(time.Second) // all have it
+		c.damage(2, vol, f, 10, "x")
+		time.Sleep(11 * time.Minute)
+		st := c.verifyStatus(vol)
+		if st.State != replica.VerifyDone || len(st.Findings) != 1 || st.Damaged() != 0 || st.Next.Sub(*st.Began) != 10*time.Minute {
+			t.Fatalf("%+v", st)
+		}
+		for node := uint64(1); node <= 3; node++ {
+			c.Crash(node)
+		}
+		for node := uint64(1); node <= 3; node++ {
+			c.Start(node)
+		}
+		time.Sleep(5 * time.Second)
+		if again := c.verifyStatus(vol); again.Began == nil || !again.Began.Equal(*st.Began) {
+			t.Errorf("after a restart of all: %+v", again)
+		}
+		time.Sleep(10 * time.Minute)
+		if again := c.verifyStatus(vol); !again.Began.After(*st.Began) || len(again.Findings) != 0 {
+			t.Errorf("the next one: %+v", again)
+		}
+	})
+}
+
+// Goal: an admin can stop a verification, also one that waits; asking twice is refused with a reason.
+func TestVerify_Stop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 85, 3, wideLog, func(o *replica.Options) { o.VerifyBytesPerSecond = 1 << 20 })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		for slot := range uint64(320) {
+			if res, err := c.Do(1, vol, writeOp(f, slot*65536, pattern(int(slot))), time.Second); err != nil || res.Err != 0 {
+				t.Fatal(err, res.Err)
+			}
+		}
+		ctx := context.Background()
+		if err := c.Node(1).Verify(ctx, "v", replica.VerifyRequest{Stop: true}); err == nil {
+			t.Error("nothing was stopped without an error")
+		}
+		for range 2 {
+			before := c.verifyStatus(vol)
+			if err := c.Node(1).Verify(ctx, "v", replica.VerifyRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(4 * time.Second)
+			if err := c.Node(2).Verify(ctx, "v", replica.VerifyRequest{}); err == nil || !strings.Contains(err.Error(), "already") {
+				t.Errorf("a second one: %v", err)
+			}
+			if before.Began != nil { // it waits
+				c.Crash(c.Primary(vol)%3 + 1)
+				time.Sleep(4 * time.Second)
+			}
+			if err := c.Node(c.Primary(vol)).Verify(ctx, "v", replica.VerifyRequest{Stop: true}); err != nil {
+				t.Fatal(err)
+			}
+			if st := c.verified(vol, before); st.State != replica.VerifyStopped || st.DoneBytes == 0 || st.DoneBytes > 10<<20 {
+				t.Errorf("%+v", st)
+			}
+		}
+	})
+}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -56,11 +57,15 @@ func run() int {
 	if err := need(scenarios); err != nil {
 		return fail(err)
 	}
-	l, err := lab.Open(ctx, lab.Options{Binary: *binary, Dir: *dir, Nodes: 3, OpenNFS: true})
+	program, err := filepath.Abs(*binary) // scenarios' programs start elsewhere
 	if err != nil {
 		return fail(err)
 	}
-	r := &runner{lab: l, binary: *binary, folder: *folder, quick: *quick, verbose: *verbose, update: *update}
+	l, err := lab.Open(ctx, lab.Options{Binary: program, Dir: *dir, Nodes: 3, OpenNFS: true})
+	if err != nil {
+		return fail(err)
+	}
+	r := &runner{lab: l, binary: program, folder: *folder, quick: *quick, verbose: *verbose, update: *update}
 	err = errors.Join(r.runAll(ctx, scenarios), l.Close())
 	// After a failure data and logs are evidence; after a ^C they are only in the way.
 	if *keep || err != nil && ctx.Err() == nil {

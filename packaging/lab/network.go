@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // network joins hosts by a bridge. The bridge has a namespace of its own, so that nothing appears
@@ -67,6 +68,13 @@ func (w *network) attach(ctx context.Context, name string) (*Host, error) {
 		"ip -n "+host.NS+" addr add "+hostAddress(number-1)+"/24 dev eth0",
 		"ip -n "+host.NS+" link set eth0 up",
 	)
+}
+
+// plug pulls a host's cable out of the bridge (down) or puts it back (up). The host's interface keeps
+// its addresses and routes and loses its carrier, as a machine's does: nothing is refused, all is lost.
+func (w *network) plug(ctx context.Context, host *Host, state string) error {
+	port := fmt.Sprintf("port%d", slices.Index(w.hosts, host)+1)
+	return runAll(ctx, "ip -n "+w.hub.NS+" link set "+port+" "+state)
 }
 
 // close removes all hosts. May be called twice.

@@ -1,43 +1,43 @@
-package main
+package lab
 
 import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
-	"trinas/packaging/lab"
+	"trinas/nfsgw/nfs3"
 )
 
-const (
-	writerFile  = "writes"
-	writerSlots = 4096 // 16 MiB, written round and round
-)
-
-// writer keeps one write of 4 KiB under way through a node's gateway, each acknowledged as durable
-// before the next, until its context ends.
-type writer struct {
-	file *lab.File
+// Writer keeps one write under way to a file of numbered slots, round and round, each acknowledged as
+// durable before the next, and remembers what was acknowledged: nothing else is known about the file.
+type Writer struct {
+	file       *File
+	blockBytes int
 
 	mu     sync.Mutex
 	ledger ledger
-	times  timeline
 }
 
-func newWriter(n *lab.Node, volume string) *writer {
-	return &writer{file: n.File(volume, writerFile, true), ledger: ledger{slots: writerSlots}}
+// NewWriter makes a writer of a file with slots of blockBytes each: a multiple of 8, at most
+// nfs3.MaxIOBytes. The file is the writer's from then on.
+func NewWriter(file *File, slots uint64, blockBytes int) *Writer {
+	return &Writer{file: file, blockBytes: blockBytes, ledger: ledger{slots: slots}}
 }
 
-// run writes until ctx ends: that is no error.
-func (w *writer) run(ctx context.Context) error {
+// Run writes until ctx ends: that is no error. The write then under way may be done or not, as one
+// that a crash interrupts. Run may be called again.
+func (w *Writer) Run(ctx context.Context) error { return w.Write(ctx, 0) }
+
+// Write is Run, and ends after so many writes too; 0: no end.
+func (w *Writer) Write(ctx context.Context, writes int) error {
 	defer w.file.Close()
-	block := make([]byte, blockBytes)
-	for ctx.Err() == nil {
+	block := make([]byte, w.blockBytes)
+	for n := 0; ctx.Err() == nil && (writes == 0 || n < writes); n++ {
 		w.mu.Lock()
 		slot, sequence := w.ledger.next()
 		w.mu.Unlock()
 		encodeBlock(block, slot, sequence)
-		if err := w.file.Write(ctx, block, int64(slot)*blockBytes); err != nil {
+		if err := w.file.Write(ctx, block, int64(slot)*int64(w.blockBytes)); err != nil {
 			if ctx.Err() != nil {
 				break
 			}
@@ -45,33 +45,49 @@ func (w *writer) run(ctx context.Context) error {
 		}
 		w.mu.Lock()
 		w.ledger.acknowledge()
-		w.times.add(time.Now())
 		w.mu.Unlock()
 	}
 	return nil
 }
 
-func (w *writer) acknowledged() uint64 {
+// Acknowledged is how many writes were.
+func (w *Writer) Acknowledged() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ledger.acknowledged
 }
 
-// check reads the whole file back through a node and compares it with what was acknowledged. Not
-// while run writes.
-func (w *writer) check(ctx context.Context, n *lab.Node, volume string) (losses, error) {
-	const perRead = 256 // blocks
-	var found losses
-	file := n.File(volume, writerFile, false)
+// Read reads one slot through a file of its own, also while Run writes. An error says that the slot
+// shows less than what was acknowledged before the read began, or what was never written there.
+func (w *Writer) Read(ctx context.Context, file *File, slot uint64) error {
+	w.mu.Lock()
+	least := w.ledger.expect(slot)
+	w.mu.Unlock()
+	b, err := file.Read(ctx, w.blockBytes, int64(slot)*int64(w.blockBytes))
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ledger.shows(slot, least, b)
+}
+
+// Check reads the whole file back through another and compares it with what was acknowledged. Not
+// while Run writes.
+func (w *Writer) Check(ctx context.Context, file *File) (Losses, error) {
+	perRead := uint64(max(1, nfs3.MaxIOBytes/w.blockBytes)) // blocks
+	size := uint64(w.blockBytes)
+	var found Losses
 	defer file.Close()
-	for at := uint64(0); at < writerSlots; at += perRead {
-		b, err := file.Read(ctx, perRead*blockBytes, int64(at)*blockBytes)
+	for at := uint64(0); at < w.ledger.slots; at += perRead {
+		n := min(perRead, w.ledger.slots-at)
+		b, err := file.Read(ctx, int(n*size), int64(at*size))
 		if err != nil {
 			return found, fmt.Errorf("check acknowledged writes: %w", err)
 		}
-		for i := range uint64(perRead) {
-			from := min(i*blockBytes, uint64(len(b)))
-			to := min(from+blockBytes, uint64(len(b)))
+		for i := range n {
+			from := min(i*size, uint64(len(b)))
+			to := min(from+size, uint64(len(b)))
 			w.ledger.check(at+i, b[from:to], &found)
 		}
 	}

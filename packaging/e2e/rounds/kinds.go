@@ -307,15 +307,16 @@ func (t *trial) during(ctx context.Context, err error, end func(context.Context)
 func killWhileCut(ctx context.Context, t *trial) error {
 	two := t.anyNodes(2)
 	cut, killed := two[0], two[1:]
+	startFirst := t.rng.IntN(2) == 0
 	err := t.during(ctx, t.lab.Cut(ctx, cut), func(ctx context.Context) error {
 		t.kill(killed[0])
 		var err error
-		if t.rng.IntN(2) == 0 {
+		if startFirst {
 			err = t.start(ctx, killed)
 		}
 		return errors.Join(err, t.lab.Heal(ctx, cut))
 	})
-	if err == nil && !killed[0].Running() {
+	if err == nil && !startFirst {
 		err = t.start(ctx, killed)
 	}
 	return err

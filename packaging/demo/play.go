@@ -16,8 +16,11 @@ import (
 )
 
 const (
-	volume    = "demo"
-	imageName = "disk.img"
+	volume      = "demo"
+	writerFile  = "writes"
+	writerSlots = 4096 // 16 MiB, written round and round
+	blockBytes  = 4096
+	imageName   = "disk.img"
 
 	downTime    = 3 * time.Second // between the primary's death and its return
 	settleTime  = time.Second     // how long gaps are measured on after a planned stop
@@ -30,14 +33,14 @@ type play struct {
 	out    io.Writer
 	start  time.Time
 	image  *image
-	writer *writer
+	writer *lab.Writer
 	probes []*probe
 	report report
 }
 
 func newPlay(l *lab.Lab, out io.Writer) *play {
 	p := &play{lab: l, out: out, start: time.Now()}
-	p.writer = newWriter(l.Nodes[1], volume)
+	p.writer = lab.NewWriter(l.Nodes[1].File(volume, writerFile, true), writerSlots, blockBytes)
 	for _, n := range l.Nodes {
 		p.probes = append(p.probes, newProbe(n, volume))
 	}
@@ -67,7 +70,7 @@ func (p *play) perform(ctx context.Context) error {
 			}
 		})
 	}
-	run(p.writer.run)
+	run(p.writer.Run)
 	for _, probe := range p.probes {
 		run(probe.run)
 	}
@@ -260,13 +263,13 @@ func (p *play) stopPrimary(ctx context.Context) error {
 func (p *play) checkWrites(ctx context.Context) error {
 	p.report.measure(p.probes)
 	for _, n := range []*lab.Node{p.lab.Nodes[0], p.lab.Nodes[2]} {
-		found, err := p.writer.check(ctx, n, volume)
+		found, err := p.writer.Check(ctx, n.File(volume, writerFile, false))
 		if err != nil {
 			return err
 		}
 		p.report.addLosses(n.Name, found)
 	}
-	p.report.acknowledged = p.writer.acknowledged()
+	p.report.acknowledged = p.writer.Acknowledged()
 	p.report.writesChecked = true
 	p.say("%d writes were acknowledged through %s; checked through %s and %s", p.report.acknowledged,
 		p.lab.Nodes[1].Name, p.lab.Nodes[0].Name, p.lab.Nodes[2].Name)

@@ -29,7 +29,8 @@ type File struct {
 	handle []byte
 }
 
-// File names a file in a volume's root directory. create: it is made when it is not there.
+// File names a file in a volume's root directory, "" for that directory. create: it is made when it is
+// not there.
 // Nothing happens before the first call.
 func (n *Node) File(volume, name string, create bool) *File {
 	return &File{node: n, volume: volume, name: name, create: create}
@@ -134,12 +135,13 @@ func (f *File) connect(ctx context.Context) (err error) {
 		return err
 	}
 	root, err := f.client.Mnt(ctx, "/"+f.volume)
-	if err != nil {
-		return err
-	}
-	if f.create {
+	switch {
+	case err != nil:
+	case f.name == "":
+		f.handle = root
+	case f.create:
 		f.handle, err = f.client.Create(ctx, root, f.name, 0o644)
-	} else {
+	default:
 		f.handle, _, err = f.client.Lookup(ctx, root, f.name)
 	}
 	return err

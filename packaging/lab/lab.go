@@ -44,6 +44,8 @@ type Options struct {
 	// OpenNFS: every agent serves NFS on its node's address too, not only on the loopback. Guests need
 	// it to mount other nodes than their own.
 	OpenNFS bool
+
+	Config string // more of every agent's configuration: tables that the lab does not write itself
 }
 
 // Lab is a cluster of nodes n1, n2, ... Its methods may be called from several goroutines once
@@ -82,7 +84,7 @@ func Open(ctx context.Context, opt Options) (*Lab, error) {
 	}
 	for i, host := range l.net.hosts {
 		n := newNode(host, hostAddress(i), filepath.Join(dir, host.Name), binary)
-		n.openNFS = opt.OpenNFS
+		n.openNFS, n.config = opt.OpenNFS, opt.Config
 		if err := n.configure(); err != nil {
 			return nil, errors.Join(err, l.Close(), os.RemoveAll(dir))
 		}
@@ -188,6 +190,20 @@ func (l *Lab) Cut(ctx context.Context, n *Node) error { return l.net.plug(ctx, n
 
 // Heal puts the cable back.
 func (l *Lab) Heal(ctx context.Context, n *Node) error { return l.net.plug(ctx, n.Host, "up") }
+
+// nobody is a link-layer address that no host has.
+const nobody = "02:00:00:00:00:01"
+
+// Lose loses, in silence, everything that a node sends to another one, and nothing that comes back: it
+// puts a wrong link-layer address for the other in the node's table of neighbours. Deliver undoes it.
+func (l *Lab) Lose(ctx context.Context, from, to *Node) error {
+	return runAll(ctx, "ip -n "+from.NS+" neigh replace "+to.Addr+" lladdr "+nobody+" dev eth0 nud permanent")
+}
+
+// Deliver undoes Lose.
+func (l *Lab) Deliver(ctx context.Context, from, to *Node) error {
+	return runAll(ctx, "ip -n "+from.NS+" neigh del "+to.Addr+" dev eth0")
+}
 
 // Node returns the node of that name, or nil.
 func (l *Lab) Node(name string) *Node {

@@ -27,6 +27,7 @@ type Node struct {
 
 	binary  string
 	openNFS bool
+	config  string // more tables
 	control *control.Client
 
 	mu   sync.Mutex
@@ -72,7 +73,7 @@ func (n *Node) configure() error {
 	if n.openNFS {
 		fmt.Fprintf(&b, ", %q", n.Addr+":2049")
 	}
-	b.WriteString("]\n")
+	b.WriteString("]\n" + n.config)
 	if err := os.WriteFile(n.configFile(), []byte(b.String()), 0o644); err != nil {
 		return fmt.Errorf("node %s: write its configuration: %w", n.Name, err)
 	}
@@ -82,6 +83,24 @@ func (n *Node) configure() error {
 // Start starts the agent and waits until it answers on its control socket. Its end is noticed by
 // Wait and Running.
 func (n *Node) Start(ctx context.Context) error {
+	if err := n.Launch(ctx); err != nil {
+		return err
+	}
+	return n.AwaitStart(ctx)
+}
+
+// AwaitStart waits until an agent that was launched answers on its control socket.
+func (n *Node) AwaitStart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return n.Await(ctx, "an answer from the agent", func(ctx context.Context) (bool, error) {
+		_, err := n.Status(ctx)
+		return err == nil, err
+	})
+}
+
+// Launch starts the agent and does not wait for anything.
+func (n *Node) Launch(ctx context.Context) error {
 	if n.Running() {
 		return fmt.Errorf("node %s: the agent runs already", n.Name)
 	}
@@ -104,13 +123,7 @@ func (n *Node) Start(ctx context.Context) error {
 	n.mu.Lock()
 	n.cmd, n.done = cmd, done
 	n.mu.Unlock()
-
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return n.Await(ctx, "an answer from the agent", func(ctx context.Context) (bool, error) {
-		_, err := n.Status(ctx)
-		return err == nil, err
-	})
+	return nil
 }
 
 // ended is closed when the agent that was started last has ended; nil (never) before the first.

@@ -23,6 +23,7 @@ type Mem struct {
 	limit   int64     // bytes; 0: no limit
 	used    int64     // bytes of blocks that files in the tree hold
 	zeros   *memBlock // the one block that all preallocated ones share; never written to
+	sector  int       // bytes that a crash keeps or loses as one; divides BlockBytes
 }
 
 type memBlock [BlockBytes]byte
@@ -52,7 +53,7 @@ func NewMem(seed uint64) *Mem {
 	return &Mem{
 		rng:   rand.New(rand.NewPCG(seed, 0)),
 		root:  newNode(true),
-		zeros: new(memBlock),
+		zeros: new(memBlock), sector: BlockBytes,
 	}
 }
 
@@ -90,6 +91,15 @@ func (m *Mem) SetSpace(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.limit = bytes
+}
+
+// SetSectorBytes makes crashes tear blocks: each part of so many bytes, 512 to BlockBytes, survives
+// or is lost by itself. A disk with sectors of 512 bytes may do that; the code above relies on
+// BlockBytes, the default, and is the better the less it needs that.
+func (m *Mem) SetSectorBytes(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sector = n
 }
 
 // Crash is a loss of power. Of what was not synced each block, each size and each change of a
@@ -131,9 +141,7 @@ func (n *node) crash(m *Mem, survives func() bool) {
 		return
 	}
 	for _, b := range slices.Sorted(maps.Keys(n.lost)) {
-		if !survives() {
-			n.setBlock(b, n.lost[b])
-		}
+		n.setBlock(b, m.torn(n.lost[b], n.blocks[b], survives))
 	}
 	if n.size != n.durableSize && !survives() {
 		n.size = n.durableSize
@@ -148,6 +156,27 @@ func (n *node) crash(m *Mem, survives func() bool) {
 	clear(n.lost)
 	n.unlinked = false
 	m.used += int64(len(n.blocks)) * BlockBytes
+}
+
+// torn is what a crash leaves of a block: the durable content, the new one, or sectors of both.
+func (m *Mem) torn(durable, now *memBlock, survives func() bool) *memBlock {
+	if m.sector == BlockBytes {
+		if survives() {
+			return now
+		}
+		return durable
+	}
+	mixed := new(memBlock)
+	for at := 0; at < BlockBytes; at += m.sector {
+		from := durable
+		if survives() {
+			from = now
+		}
+		if from != nil {
+			copy(mixed[at:at+m.sector], from[at:])
+		}
+	}
+	return mixed
 }
 
 // apply makes a change of directories durable.

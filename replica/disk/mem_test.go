@@ -62,6 +62,22 @@ func TestMem_CrashLosesUnsyncedBlocks(t *testing.T) {
 	}, "f=aca ", "f=bca ")
 }
 
+// With sectors of half a block, halves of it survive apart.
+func TestMem_CrashTearsBlocks(t *testing.T) {
+	outcomes(t, func(m *Mem) string {
+		m.SetSectorBytes(BlockBytes / 2)
+		d := m.FS()
+		f := create(t, d, "f")
+		f.WriteAt(fill(BlockBytes, 'a'), 0)
+		check(t, f.Sync())
+		check(t, d.SyncDir("."))
+		f.WriteAt(fill(BlockBytes, 'b'), 0)
+		m.Crash()
+		b := content(t, create(t, m.FS(), "f"))
+		return string([]byte{b[0], b[BlockBytes/2-1], b[BlockBytes/2], b[BlockBytes-1]})
+	}, "aaaa", "aabb", "bbaa", "bbbb")
+}
+
 func TestMem_CrashLosesSize(t *testing.T) {
 	outcomes(t, func(m *Mem) string {
 		d := m.FS()

@@ -94,6 +94,11 @@ func (f *memFile) write(p []byte, off int64) error {
 	}
 	for at := 0; at < len(p); {
 		pos := off + int64(at)
+		if part := p[at:]; pos%BlockBytes == 0 && len(part) >= BlockBytes && [BlockBytes]byte(part[:BlockBytes]) == *f.m.zeros {
+			f.m.replace(n, pos/BlockBytes, f.m.zeros) // as Preallocate: the real one writes zeros
+			at += BlockBytes
+			continue
+		}
 		at += copy(f.m.writable(n, pos/BlockBytes)[pos%BlockBytes:], p[at:])
 	}
 	n.size = max(n.size, end)

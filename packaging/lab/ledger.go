@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"encoding/binary"
@@ -7,32 +7,31 @@ import (
 	"math/rand/v2"
 )
 
-// blockBytes is the size of one of the writer's blocks.
-const blockBytes = 4096
-
 const blockMagic = 0x7472696e61730001
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// encodeBlock fills b, blockBytes long:
+// encodeBlock fills b, whose length is a multiple of 8, at least 32:
 //
-//	| magic 8 | slot 8 | sequence 8 | noise made from the sequence | crc32c 4 over all before it |
+//	| magic 8 | slot 8 | sequence 8 | noise made from the sequence | 4 zeros | crc32c 4 over all before it |
 func encodeBlock(b []byte, slot, sequence uint64) {
 	binary.LittleEndian.PutUint64(b[0:], blockMagic)
 	binary.LittleEndian.PutUint64(b[8:], slot)
 	binary.LittleEndian.PutUint64(b[16:], sequence)
 	noise := rand.NewPCG(sequence, blockMagic)
-	for i := 24; i+8 <= blockBytes-8; i += 8 {
+	for i := 24; i+8 <= len(b)-8; i += 8 {
 		binary.LittleEndian.PutUint64(b[i:], noise.Uint64())
 	}
-	clear(b[blockBytes-8:])
-	binary.LittleEndian.PutUint32(b[blockBytes-4:], crc32.Checksum(b[:blockBytes-4], castagnoli))
+	clear(b[len(b)-8:])
+	binary.LittleEndian.PutUint32(b[len(b)-4:], checksum(b))
+}
+
+// checksum is over all of a block but its last 4 bytes.
+func checksum(b []byte) uint32 {
+	return crc32.Checksum(b[:len(b)-4], crc32.MakeTable(crc32.Castagnoli))
 }
 
 // decodeBlock returns what a block says it is; ok is false when it is not whole.
 func decodeBlock(b []byte) (slot, sequence uint64, ok bool) {
-	if len(b) != blockBytes || binary.LittleEndian.Uint64(b) != blockMagic ||
-		binary.LittleEndian.Uint32(b[blockBytes-4:]) != crc32.Checksum(b[:blockBytes-4], castagnoli) {
+	if len(b) < 32 || binary.LittleEndian.Uint64(b) != blockMagic || binary.LittleEndian.Uint32(b[len(b)-4:]) != checksum(b) {
 		return 0, 0, false
 	}
 	return binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:]), true
@@ -63,16 +62,16 @@ func (l *ledger) expect(slot uint64) uint64 {
 	return slot + 1 + (l.acknowledged-slot-1)/l.slots*l.slots
 }
 
-// losses is what a check of the file has found.
-type losses struct {
-	lost    int // slots that hold less than was acknowledged
-	damaged int // slots that hold what was never written there
-	first   string
+// Losses is what checks of files have found.
+type Losses struct {
+	Lost    int    // slots that hold less than was acknowledged
+	Damaged int    // slots that hold what was never written there
+	First   string // what is wrong with the first of them
 }
 
 // check compares one slot's bytes with the ledger. A slot may hold the one write that was begun
 // and not acknowledged.
-func (l *ledger) check(slot uint64, b []byte, found *losses) {
+func (l *ledger) check(slot uint64, b []byte, found *Losses) {
 	want := l.expect(slot)
 	gotSlot, got, ok := decodeBlock(b)
 	var what string
@@ -82,15 +81,15 @@ func (l *ledger) check(slot uint64, b []byte, found *losses) {
 	case want == 0 && blank(b):
 		return
 	case ok && gotSlot == slot && got < want, blank(b):
-		found.lost++
+		found.Lost++
 		what = fmt.Sprintf("slot %d: write %d was acknowledged, write %d is there", slot, want, got)
 	default:
-		found.damaged++
+		found.Damaged++
 		what = fmt.Sprintf("slot %d: write %d was acknowledged, there is slot %d write %d, checksum right: %t",
 			slot, want, gotSlot, got, ok)
 	}
-	if found.first == "" {
-		found.first = what
+	if found.First == "" {
+		found.First = what
 	}
 }
 
@@ -102,4 +101,19 @@ func blank(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// shows checks what a read of a slot has shown that began when least was the newest acknowledged
+// write there: that or a newer one, up to the one begun last.
+func (l *ledger) shows(slot, least uint64, b []byte) error {
+	gotSlot, got, ok := decodeBlock(b)
+	switch {
+	case least == 0 && blank(b):
+		return nil
+	case !ok || gotSlot != slot || (got-1)%l.slots != slot || got > l.begun:
+		return fmt.Errorf("slot %d shows slot %d write %d, checksum right: %t; write %d was acknowledged", slot, gotSlot, got, ok, least)
+	case got < least:
+		return fmt.Errorf("slot %d shows write %d: stale, write %d was acknowledged before the read", slot, got, least)
+	}
+	return nil
 }

@@ -1,6 +1,8 @@
-package main
+package lab
 
 import "testing"
+
+const testBlockBytes = 4096
 
 // fill returns a ledger after some acknowledged writes and the file that they made.
 func fill(slots uint64, writes int) (*ledger, [][]byte) {
@@ -8,15 +10,15 @@ func fill(slots uint64, writes int) (*ledger, [][]byte) {
 	file := make([][]byte, slots)
 	for range writes {
 		slot, sequence := l.next()
-		file[slot] = make([]byte, blockBytes)
+		file[slot] = make([]byte, testBlockBytes)
 		encodeBlock(file[slot], slot, sequence)
 		l.acknowledge()
 	}
 	return l, file
 }
 
-func checkAll(l *ledger, file [][]byte) losses {
-	var found losses
+func checkAll(l *ledger, file [][]byte) Losses {
+	var found Losses
 	for slot, b := range file {
 		l.check(uint64(slot), b, &found)
 	}
@@ -26,7 +28,7 @@ func checkAll(l *ledger, file [][]byte) losses {
 func TestLedger_WholeFile(t *testing.T) {
 	for _, writes := range []int{0, 1, 3, 8, 9, 21} {
 		l, file := fill(8, writes)
-		if found := checkAll(l, file); found != (losses{}) {
+		if found := checkAll(l, file); found != (Losses{}) {
 			t.Errorf("%d writes: %+v", writes, found)
 		}
 	}
@@ -36,11 +38,11 @@ func TestLedger_WholeFile(t *testing.T) {
 func TestLedger_UnansweredWrite(t *testing.T) {
 	l, file := fill(8, 11)
 	slot, sequence := l.next()
-	if found := checkAll(l, file); found != (losses{}) {
+	if found := checkAll(l, file); found != (Losses{}) {
 		t.Errorf("not there: %+v", found)
 	}
 	encodeBlock(file[slot], slot, sequence)
-	if found := checkAll(l, file); found != (losses{}) {
+	if found := checkAll(l, file); found != (Losses{}) {
 		t.Errorf("there: %+v", found)
 	}
 }
@@ -49,26 +51,26 @@ func TestLedger_UnansweredWrite(t *testing.T) {
 func TestLedger_Betrayal(t *testing.T) {
 	for name, test := range map[string]struct {
 		break_ func(file [][]byte)
-		want   losses
+		want   Losses
 	}{
-		"older write":      {func(f [][]byte) { encodeBlock(f[2], 2, 3) }, losses{lost: 1}},
-		"never written":    {func(f [][]byte) { clear(f[4]) }, losses{lost: 1}},
-		"past the end":     {func(f [][]byte) { f[7] = nil }, losses{lost: 1}},
-		"one bit":          {func(f [][]byte) { f[5][1000] ^= 4 }, losses{damaged: 1}},
-		"torn":             {func(f [][]byte) { copy(f[1][2048:], f[6][2048:]) }, losses{damaged: 1}},
-		"another's block":  {func(f [][]byte) { copy(f[1], f[0]) }, losses{damaged: 1}},
-		"write yet to be":  {func(f [][]byte) { encodeBlock(f[3], 3, 28) }, losses{damaged: 1}},
-		"two at once":      {func(f [][]byte) { clear(f[0]); f[1][9] ^= 1 }, losses{lost: 1, damaged: 1}},
-		"half a block":     {func(f [][]byte) { f[6] = f[6][:2048] }, losses{damaged: 1}},
-		"zeros at the end": {func(f [][]byte) { clear(f[6][2048:]) }, losses{damaged: 1}},
+		"older write":      {func(f [][]byte) { encodeBlock(f[2], 2, 3) }, Losses{Lost: 1}},
+		"never written":    {func(f [][]byte) { clear(f[4]) }, Losses{Lost: 1}},
+		"past the end":     {func(f [][]byte) { f[7] = nil }, Losses{Lost: 1}},
+		"one bit":          {func(f [][]byte) { f[5][1000] ^= 4 }, Losses{Damaged: 1}},
+		"torn":             {func(f [][]byte) { copy(f[1][2048:], f[6][2048:]) }, Losses{Damaged: 1}},
+		"another's block":  {func(f [][]byte) { copy(f[1], f[0]) }, Losses{Damaged: 1}},
+		"write yet to be":  {func(f [][]byte) { encodeBlock(f[3], 3, 28) }, Losses{Damaged: 1}},
+		"two at once":      {func(f [][]byte) { clear(f[0]); f[1][9] ^= 1 }, Losses{Lost: 1, Damaged: 1}},
+		"half a block":     {func(f [][]byte) { f[6] = f[6][:2048] }, Losses{Damaged: 1}},
+		"zeros at the end": {func(f [][]byte) { clear(f[6][2048:]) }, Losses{Damaged: 1}},
 	} {
 		l, file := fill(8, 17)
 		test.break_(file)
 		found := checkAll(l, file)
-		if found.first == "" {
+		if found.First == "" {
 			t.Errorf("%s: no description", name)
 		}
-		found.first = ""
+		found.First = ""
 		if found != test.want {
 			t.Errorf("%s: found %+v, want %+v", name, found, test.want)
 		}

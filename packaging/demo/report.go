@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"trinas/agent/drill"
 	"trinas/packaging/lab"
 )
 
@@ -30,7 +31,7 @@ type report struct {
 	image         error // how the image read back differs
 	acknowledged  uint64
 	writesChecked bool
-	losses        losses
+	losses        drill.Losses
 }
 
 func (r *report) phase(name string, from, to time.Time, down *lab.Node, goal time.Duration) {
@@ -52,11 +53,11 @@ func (r *report) measure(probes []*probe) {
 	}
 }
 
-func (r *report) addLosses(through string, found losses) {
-	r.losses.lost += found.lost
-	r.losses.damaged += found.damaged
-	if r.losses.first == "" && found.first != "" {
-		r.losses.first = "through " + through + ": " + found.first
+func (r *report) addLosses(through string, found drill.Losses) {
+	r.losses.Lost += found.Lost
+	r.losses.Damaged += found.Damaged
+	if r.losses.First == "" && found.First != "" {
+		r.losses.First = "through " + through + ": " + found.First
 	}
 }
 
@@ -68,8 +69,8 @@ func (r *report) verdict() error {
 		return fmt.Errorf("the image is not what was copied in: %w", r.image)
 	case !r.imageChecked, !r.writesChecked:
 		return errors.New("not everything was checked")
-	case r.losses.lost+r.losses.damaged > 0:
-		return fmt.Errorf("acknowledged writes are gone: %s", r.losses.first)
+	case r.losses.Lost+r.losses.Damaged > 0:
+		return fmt.Errorf("acknowledged writes are gone: %s", r.losses.First)
 	case r.acknowledged == 0:
 		return errors.New("no write was acknowledged")
 	}
@@ -96,7 +97,7 @@ func (r *report) print(out io.Writer) {
 	}
 	if r.writesChecked {
 		fmt.Fprintf(w, "writes acknowledged\t%d\n", r.acknowledged)
-		fmt.Fprintf(w, "of these lost\t%d\n", r.losses.lost+r.losses.damaged)
+		fmt.Fprintf(w, "of these lost\t%d\n", r.losses.Lost+r.losses.Damaged)
 	}
 }
 

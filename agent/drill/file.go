@@ -1,4 +1,4 @@
-package lab
+package drill
 
 import (
 	"context"
@@ -21,7 +21,8 @@ const (
 // hard mount: a call is made again, over a new connection where need be, until it is answered or
 // its ctx ends. For one goroutine at a time.
 type File struct {
-	node         *Node
+	dial         Dial
+	through      string
 	volume, name string
 	create       bool
 
@@ -29,10 +30,13 @@ type File struct {
 	handle []byte
 }
 
-// File names a file in a volume's root directory. create: it is made when it is not there.
-// Nothing happens before the first call.
-func (n *Node) File(volume, name string, create bool) *File {
-	return &File{node: n, volume: volume, name: name, create: create}
+// Dial connects to a gateway.
+type Dial func(ctx context.Context) (*nfs3.Client, error)
+
+// NewFile names a file in a volume's root directory, reached through the gateway of a node (through,
+// for messages). create: it is made when it is not there. Nothing happens before the first call.
+func NewFile(dial Dial, through, volume, name string, create bool) *File {
+	return &File{dial: dial, through: through, volume: volume, name: name, create: create}
 }
 
 // Write writes p, at most nfs3.MaxIOBytes, and returns once the gateway has answered that it is
@@ -65,6 +69,21 @@ func (f *File) Attr(ctx context.Context) (attr nfs3.Attr, err error) {
 	return attr, err
 }
 
+// Remove removes the file. One that is not there is no error.
+func (f *File) Remove(ctx context.Context) error {
+	err := f.patiently(ctx, "remove", func(ctx context.Context) error {
+		root, err := f.client.Mnt(ctx, "/"+f.volume)
+		if err != nil {
+			return err
+		}
+		return f.client.Remove(ctx, root, f.name)
+	})
+	if IsStatus(err, nfs.NFSStatusNoEnt) {
+		return nil
+	}
+	return err
+}
+
 // Close ends the connection. The next call makes a new one.
 func (f *File) Close() {
 	if f.client != nil {
@@ -81,12 +100,12 @@ func (f *File) patiently(ctx context.Context, verb string, call func(context.Con
 			return nil
 		}
 		if final(err) {
-			return fmt.Errorf("%s %s/%s through %s: %w", verb, f.volume, f.name, f.node.Name, err)
+			return fmt.Errorf("%s %s/%s through %s: %w", verb, f.volume, f.name, f.through, err)
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s %s/%s through %s: %w; last answer: %w",
-				verb, f.volume, f.name, f.node.Name, ctx.Err(), err)
+				verb, f.volume, f.name, f.through, ctx.Err(), err)
 		case <-time.After(retryInterval):
 		}
 	}
@@ -109,10 +128,7 @@ func (f *File) attempt(ctx context.Context, call func(context.Context) error) er
 }
 
 func (f *File) connect(ctx context.Context) (err error) {
-	nsErr := inNamespace(f.node.NS, func() {
-		f.client, err = nfs3.Dial(ctx, f.node.NFS(), f.node.Name, true)
-	})
-	if err = errors.Join(nsErr, err); err != nil {
+	if f.client, err = f.dial(ctx); err != nil {
 		return err
 	}
 	root, err := f.client.Mnt(ctx, "/"+f.volume)

@@ -15,6 +15,8 @@ import (
 	"trinas/agent/config"
 	"trinas/agent/control"
 	"trinas/agent/datadir"
+	"trinas/agent/drill"
+	"trinas/agent/journal"
 	"trinas/agent/notify"
 	"trinas/agent/pve"
 	"trinas/nfsgw"
@@ -38,6 +40,7 @@ type daemon struct {
 	config  config.Config
 	pprof   string  // address, "": none
 	files   disk.FS // the data directory
+	ring    *journal.Ring
 	log     *slog.Logger
 	systemd *notify.Systemd
 	started time.Time
@@ -50,7 +53,10 @@ type daemon struct {
 	control  *control.Server
 	pulse    *pulse
 	gateway  *nfsgw.Server
-	hung     bool // the disk does not answer: nothing that needs it can be waited for
+	throttle drill.Throttle
+	drills   *drill.Host
+	lease    time.Duration // of drills; tests shorten it
+	hung     bool          // the disk does not answer: nothing that needs it can be waited for
 
 	// member has the node once the data directory has an identity, from the start or by Init or
 	// Join.
@@ -68,13 +74,18 @@ type daemon struct {
 	node    *replica.Node
 	serving *nfsgw.Server // gateway, while it serves
 	load    *loadKeeper   // once there is a node
+	drilled *drill.Host   // drills, while they may be asked
 }
 
 func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
-	return &daemon{
-		config: cfg, pprof: pprof, files: disk.OS(cfg.DataDir), log: log, systemd: notify.New(log), started: time.Now(),
-		member: make(chan *replica.Node, 1), state: "starting",
+	ring := journal.NewRing(cfg.Node.Name)
+	log = slog.New(ring.Over(log.Handler()))
+	d := &daemon{
+		config: cfg, pprof: pprof, ring: ring, log: log, systemd: notify.New(log), started: time.Now(),
+		member: make(chan *replica.Node, 1), state: "starting", lease: drill.LeaseTime,
 	}
+	d.files = d.throttle.Over(disk.OS(cfg.DataDir), replica.LogDir)
+	return d
 }
 
 // Run starts the agent, waits until ctx ends or a part of it fails, and stops it. It returns nil
@@ -105,11 +116,13 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	if node == nil {
 		return err
 	}
+	d.keepEvents(beside)
 	d.keepInvitations(beside, node)
 	d.keepLoad(node)
 	if err := d.serveNFS(node); err != nil {
 		return err
 	}
+	d.takePartInDrills(node)
 	d.setState(control.Running)
 	d.systemd.Ready(control.Running)
 	d.startPulse()
@@ -146,6 +159,7 @@ func (d *daemon) Close() error {
 	d.handOver(ctx)
 	d.endBesides(ctx)
 	d.stopLoad(ctx)
+	d.leaveDrills()
 	return errors.Join(
 		d.stopNFS(ctx),
 		d.stopControl(ctx),
@@ -334,6 +348,7 @@ func (d *daemon) replicaOptions() replica.Options {
 		Log:                  d.log,
 		Version:              versionText(),
 		Level:                control.Level,
+		Answer:               d.answer,
 	}
 }
 
@@ -492,8 +507,20 @@ func (d *daemon) setState(state string) {
 	d.state = state
 }
 
+// keepEvents takes up the events that an earlier run has kept, and keeps those of this one. Not before there
+// is a node: a join that fails leaves nothing in the data directory.
+func (d *daemon) keepEvents(ctx context.Context) {
+	d.ring.Load(d.config.DataDir)
+	d.besides.Go(func() {
+		if err := d.ring.Keep(ctx, d.config.DataDir); err != nil {
+			d.log.Warn("events are not kept over the next restart of the agent", "event", "events-not-kept", "err", err)
+		}
+	})
+}
+
 // setNode publishes the node, once.
 func (d *daemon) setNode(node *replica.Node) {
+	d.ring.Name(node.Name())
 	d.mu.Lock()
 	d.node = node
 	d.mu.Unlock()

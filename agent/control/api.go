@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"trinas/agent/image"
+	"trinas/agent/journal"
 	"trinas/replica"
 	"trinas/replica/volume"
 )
@@ -47,6 +48,7 @@ type Cluster interface {
 	image.Doer
 	Allow(ctx context.Context, name string, r volume.Rule) error
 	Deny(ctx context.Context, name string, client netip.Prefix) error
+	Ask(ctx context.Context, node, topic string, body []byte) ([]byte, error)
 }
 
 // Agent is what the server asks of the daemon around the node.
@@ -55,6 +57,8 @@ type Agent interface {
 	About() About
 	// Cluster returns the node, or replica.ErrNoIdentity until Init or Join has succeeded.
 	Cluster() (Cluster, error)
+	// Events is what has happened on all nodes after since.
+	Events(ctx context.Context, since time.Time) Events
 	// Init makes this node the first of a new cluster. node "": as configured.
 	Init(ctx context.Context, cluster, node string) (Invitation, error)
 	// Load gives what is known of all nodes' load, with so much of its history, or
@@ -66,7 +70,8 @@ type Agent interface {
 
 // Level counts what the API can do. Every answer has it in LevelHeader, and a request may have the one
 // that it needs there: an agent of less refuses it. 1: all but the following. 2: service, activate,
-// deactivate, images. 3: the headers, provide, file, folders of images, how to mount, load, health in service.
+// deactivate, images. 3: the headers, provide, file, folders of images, how to mount, load, health in
+// service, ask, events.
 const Level = 3
 
 const (
@@ -111,6 +116,25 @@ type Invitation struct {
 	Token   string `json:"token"` // good once, for an hour
 	Address string `json:"address"`
 	Command string `json:"command"` // to be typed on the other node
+}
+
+// Events is the answer to GET /v1/events: what has happened on all nodes, in order of time.
+type Events struct {
+	Events  []Event       `json:"events"`
+	Missing []MissingNode `json:"missing"` // their own are not among them
+}
+
+// Event is something that has happened, as the first node tells it. Took is the longest of any.
+type Event struct {
+	journal.Entry
+	Nodes []string `json:"nodes"` // that tell it
+	IDs   []string `json:"ids"`   // of their entries
+}
+
+// MissingNode is a node that did not answer.
+type MissingNode struct {
+	Node  string `json:"node"`
+	Error string `json:"error"`
 }
 
 type initRequest struct {

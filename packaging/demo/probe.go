@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"trinas/agent/drill"
 	"trinas/packaging/lab"
 )
 
@@ -40,7 +41,7 @@ func (t *timeline) longestGap(from, to time.Time) time.Duration {
 // has written, and notes when each was answered.
 type probe struct {
 	node *lab.Node
-	file *lab.File
+	file *drill.File
 
 	mu    sync.Mutex
 	times timeline
@@ -54,7 +55,7 @@ func newProbe(n *lab.Node, volume string) *probe {
 // last is.
 func (p *probe) run(ctx context.Context) error {
 	defer p.file.Close()
-	block := make([]byte, blockBytes)
+	block := make([]byte, drill.BlockBytes)
 	pause := time.NewTicker(probePause)
 	defer pause.Stop()
 	for count := uint64(1); ; count++ {
@@ -63,7 +64,7 @@ func (p *probe) run(ctx context.Context) error {
 			return unlessEnded(ctx, err)
 		}
 		p.note()
-		got, err := p.file.Read(ctx, blockBytes, 0)
+		got, err := p.file.Read(ctx, drill.BlockBytes, 0)
 		if err != nil {
 			return unlessEnded(ctx, err)
 		}

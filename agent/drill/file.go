@@ -1,4 +1,4 @@
-package lab
+package drill
 
 import (
 	"context"
@@ -21,7 +21,8 @@ const (
 // hard mount: a call is made again, over a new connection where need be, until it is answered or
 // its ctx ends. For one goroutine at a time.
 type File struct {
-	node         *Node
+	dial         Dial
+	through      string
 	volume, name string
 	create       bool
 
@@ -29,11 +30,13 @@ type File struct {
 	handle []byte
 }
 
-// File names a file in a volume's root directory, "" for that directory. create: it is made when it is
-// not there.
-// Nothing happens before the first call.
-func (n *Node) File(volume, name string, create bool) *File {
-	return &File{node: n, volume: volume, name: name, create: create}
+// Dial connects to a gateway.
+type Dial func(ctx context.Context) (*nfs3.Client, error)
+
+// NewFile names a file in a volume's root directory, "" for that directory, reached through the gateway of a node (through,
+// for messages). create: it is made when it is not there. Nothing happens before the first call.
+func NewFile(dial Dial, through, volume, name string, create bool) *File {
+	return &File{dial: dial, through: through, volume: volume, name: name, create: create}
 }
 
 // Write writes p, at most nfs3.MaxIOBytes, and returns once the gateway has answered that it is
@@ -66,30 +69,33 @@ func (f *File) Attr(ctx context.Context) (attr nfs3.Attr, err error) {
 	return attr, err
 }
 
+// Remove removes the file. One that is not there is no error.
+func (f *File) Remove(ctx context.Context) error {
+	err := f.patiently(ctx, "remove", func(ctx context.Context) error {
+		root, err := f.client.Mnt(ctx, "/"+f.volume)
+		if err != nil {
+			return err
+		}
+		return f.client.Remove(ctx, root, f.name)
+	})
+	if IsStatus(err, nfs.NFSStatusNoEnt) {
+		return nil
+	}
+	return err
+}
+
+// Call makes a call of the caller's own, verb in messages, until the server has answered it: call is
+// given a connection and the file's handle, once for each attempt.
+func (f *File) Call(ctx context.Context, verb string, call func(ctx context.Context, c *nfs3.Client, handle []byte) error) error {
+	return f.patiently(ctx, verb, func(ctx context.Context) error { return call(ctx, f.client, f.handle) })
+}
+
 // Close ends the connection. The next call makes a new one.
 func (f *File) Close() {
 	if f.client != nil {
 		_ = f.client.Close()
 		f.client = nil
 	}
-}
-
-// MakeDirs makes folders in an export ("/demo") of this host itself, each in the one before it.
-func (h *Host) MakeDirs(ctx context.Context, export string, names ...string) error {
-	var client *nfs3.Client
-	var err error
-	nsErr := inNamespace(h.NS, func() { client, err = nfs3.Dial(ctx, nfsAddress, h.Name, true) })
-	if err = errors.Join(nsErr, err); err != nil {
-		return err
-	}
-	defer client.Close()
-	dir, err := client.Mnt(ctx, export)
-	for _, name := range names {
-		if err == nil {
-			dir, err = client.MkDir(ctx, dir, name, 0o755)
-		}
-	}
-	return err
 }
 
 // patiently makes one call until the server has answered it.
@@ -100,12 +106,12 @@ func (f *File) patiently(ctx context.Context, verb string, call func(context.Con
 			return nil
 		}
 		if final(err) {
-			return fmt.Errorf("%s %s/%s through %s: %w", verb, f.volume, f.name, f.node.Name, err)
+			return fmt.Errorf("%s %s/%s through %s: %w", verb, f.volume, f.name, f.through, err)
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s %s/%s through %s: %w; last answer: %w",
-				verb, f.volume, f.name, f.node.Name, ctx.Err(), err)
+				verb, f.volume, f.name, f.through, ctx.Err(), err)
 		case <-time.After(retryInterval):
 		}
 	}
@@ -128,10 +134,7 @@ func (f *File) attempt(ctx context.Context, call func(context.Context) error) er
 }
 
 func (f *File) connect(ctx context.Context) (err error) {
-	nsErr := inNamespace(f.node.NS, func() {
-		f.client, err = nfs3.Dial(ctx, f.node.NFS(), f.node.Name, true)
-	})
-	if err = errors.Join(nsErr, err); err != nil {
+	if f.client, err = f.dial(ctx); err != nil {
 		return err
 	}
 	root, err := f.client.Mnt(ctx, "/"+f.volume)

@@ -39,21 +39,38 @@ func (g *group) forget(leader uint64) {
 		delete(g.held, from)
 		_ = g.raft.Step(m)
 	}
-	g.eager = g.firstWithout(leader) && !g.owner.slowLog()
-	if g.eager {
+	if g.owner.slowLog() {
+		return
+	}
+	campaign := func() {
+		g.eager = true
 		_ = g.raft.Campaign()
 	}
+	rank := g.rankWithout(leader)
+	if rank == 0 {
+		campaign()
+		return
+	}
+	// Those before it may lack entries that this one has, and then nobody votes for them.
+	term := g.term
+	time.AfterFunc(time.Duration(rank)*g.opt.Heartbeat, func() {
+		g.post(event{call: func() {
+			if g.term == term && g.view.Load().leader == 0 && !g.owner.slowLog() {
+				campaign()
+			}
+		}})
+	})
 }
 
-// firstWithout reports whether this node has the lowest id of the voters without leader: one of
-// them campaigns first, so that they do not split the vote.
-func (g *group) firstWithout(leader uint64) bool {
+// rankWithout is the number of voters without leader whose id is lower than this node's: they campaign
+// one after the other, so that they do not split the vote.
+func (g *group) rankWithout(leader uint64) (rank int) {
 	for id := range g.raft.Status().Config.Voters.IDs() {
 		if id != leader && id < g.self {
-			return false
+			rank++
 		}
 	}
-	return true
+	return rank
 }
 
 // found makes this member campaign for a group that has just been made, rather than wait for an

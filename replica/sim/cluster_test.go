@@ -73,6 +73,35 @@ func TestCluster_PrimaryLost(t *testing.T) {
 	})
 }
 
+// Goal: a primary that dies is replaced as quickly when the member that campaigns first lacks what the
+// other one has. Method: nothing of the primary's reaches the member with the lower id while it writes;
+// then it is gone.
+func TestCluster_PrimaryLostAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for seed := uint64(1); seed <= 20; seed++ {
+			c := New(t, seed, 3)
+			vol := c.Volume("v")
+			f := c.create(vol, "f")
+			old := c.Primary(vol)
+			behind := uint64(1)
+			if old == 1 {
+				behind = 2
+			}
+			c.Net.Cut(old, behind)
+			if res, err := c.Do(old, vol, writeOp(f, 0, make([]byte, 4096)), time.Second); err != nil || res.Err != 0 {
+				t.Fatalf("write: %v, errno %d", err, res.Err)
+			}
+			c.Crash(old)
+			lost := time.Now()
+			res, err := c.Do(6-old-behind, vol, writeOp(f, 0, make([]byte, 4096)), 10*time.Second)
+			if d := time.Since(lost); err != nil || res.Err != 0 || d > 600*time.Millisecond {
+				t.Errorf("seed %d: a write after %s, want within 600 ms: %v, errno %d", seed, d, err, res.Err)
+			}
+			c.Close()
+		}
+	})
+}
+
 func (c *Cluster) waitUpToDate(vol volume.ID) {
 	c.t.Helper()
 	for range 2000 {

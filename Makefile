@@ -9,6 +9,7 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Debian packages by target.
 RULES_PACKAGES = prometheus
 RACE_PACKAGES  = gcc libc6-dev
+DRILL_PACKAGES = iproute2
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
 BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind user-mode-linux fio
 E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpcbind fio sqlite3 git python3 e2fsprogs qemu-utils qemu-block-extra qemu-system-x86 kmod xz-utils stress-ng dbench bonnie++
@@ -18,7 +19,7 @@ APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf
 BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-container mmdebstrap e2fsprogs mount
 
 .DEFAULT_GOAL = help
-.PHONY: help build test lint rules race sim plugin-test demo bench e2e deb apt-repo boot copyright deps tidy clean FORCE
+.PHONY: help build test lint rules race sim plugin-test demo drill-local bench e2e deb apt-repo boot copyright deps tidy clean FORCE
 
 help:
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +30,7 @@ build: build/trinas ## the one binary: build/trinas
 build/trinas: FORCE
 	$(GO) build -o $@ ./agent
 
-build/demo build/bench build/e2e build/boot: build/%: FORCE
+build/demo build/drill build/bench build/e2e build/boot: build/%: FORCE
 	$(GO) build -o $@ ./packaging/$*
 
 test: lint plugin-test ## gofmt, vet, staticcheck, all tests; as root also the quick scenarios of e2e
@@ -69,6 +70,10 @@ demo: build/trinas build/demo ## three agents keep a disk image alive while thei
 	packaging/deps.sh $(DEMO_PACKAGES)
 	build/demo -binary build/trinas $(DEMO_FLAGS)
 
+drill-local: build/trinas build/drill ## trinas drill on three agents: what losing a node costs (DRILL_FLAGS="-kill 3")
+	packaging/deps.sh $(DRILL_PACKAGES)
+	build/drill -binary build/trinas $(DRILL_FLAGS)
+
 bench: build/trinas build/bench ## speed beside nfs-ganesha's (as root; BENCH_FLAGS=-quick: a short run)
 	packaging/deps.sh $(BENCH_PACKAGES)
 	build/bench -binary build/trinas $(BENCH_FLAGS)
@@ -98,7 +103,7 @@ copyright: ## debian/copyright, when other modules are linked than before
 	mv build/copyright debian/copyright
 
 deps: ## install the Debian packages that the targets above need
-	packaging/deps.sh $(sort $(RULES_PACKAGES) $(RACE_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(PLUGIN_PACKAGES) $(BOOT_PACKAGES))
+	packaging/deps.sh $(sort $(RULES_PACKAGES) $(RACE_PACKAGES) $(DEMO_PACKAGES) $(DRILL_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(PLUGIN_PACKAGES) $(BOOT_PACKAGES))
 
 tidy: ## go.mod, go.sum and the form of all Go files
 	$(GO) mod tidy

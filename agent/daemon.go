@@ -15,6 +15,7 @@ import (
 	"trinas/agent/config"
 	"trinas/agent/control"
 	"trinas/agent/datadir"
+	"trinas/agent/drill"
 	"trinas/agent/notify"
 	"trinas/agent/pve"
 	"trinas/nfsgw"
@@ -50,7 +51,10 @@ type daemon struct {
 	control  *control.Server
 	pulse    *pulse
 	gateway  *nfsgw.Server
-	hung     bool // the disk does not answer: nothing that needs it can be waited for
+	throttle drill.Throttle
+	drills   *drill.Host
+	lease    time.Duration // of drills; tests shorten it
+	hung     bool          // the disk does not answer: nothing that needs it can be waited for
 
 	// member has the node once the data directory has an identity, from the start or by Init or
 	// Join.
@@ -68,13 +72,16 @@ type daemon struct {
 	node    *replica.Node
 	serving *nfsgw.Server // gateway, while it serves
 	load    *loadKeeper   // once there is a node
+	drilled *drill.Host   // drills, while they may be asked
 }
 
 func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
-	return &daemon{
-		config: cfg, pprof: pprof, files: disk.OS(cfg.DataDir), log: log, systemd: notify.New(log), started: time.Now(),
-		member: make(chan *replica.Node, 1), state: "starting",
+	d := &daemon{
+		config: cfg, pprof: pprof, log: log, systemd: notify.New(log), started: time.Now(),
+		member: make(chan *replica.Node, 1), state: "starting", lease: drill.LeaseTime,
 	}
+	d.files = d.throttle.Over(disk.OS(cfg.DataDir), replica.LogDir)
+	return d
 }
 
 // Run starts the agent, waits until ctx ends or a part of it fails, and stops it. It returns nil
@@ -110,6 +117,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	if err := d.serveNFS(node); err != nil {
 		return err
 	}
+	d.takePartInDrills(node)
 	d.setState(control.Running)
 	d.systemd.Ready(control.Running)
 	d.startPulse()
@@ -146,6 +154,7 @@ func (d *daemon) Close() error {
 	d.handOver(ctx)
 	d.endBesides(ctx)
 	d.stopLoad(ctx)
+	d.leaveDrills()
 	return errors.Join(
 		d.stopNFS(ctx),
 		d.stopControl(ctx),
@@ -334,6 +343,7 @@ func (d *daemon) replicaOptions() replica.Options {
 		Log:                  d.log,
 		Version:              versionText(),
 		Level:                control.Level,
+		Answer:               d.answer,
 	}
 }
 

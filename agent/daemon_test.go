@@ -53,11 +53,14 @@ func freeAddress(t *testing.T) string {
 }
 
 // startAgent runs an agent until stop is called, which returns what Run returned.
-func startAgent(t *testing.T, c config.Config) (client *control.Client, stop func() error) {
+func startAgent(t *testing.T, c config.Config, adjust ...func(*daemon)) (client *control.Client, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	d := newDaemon(c, "", slog.New(slog.DiscardHandler))
+	for _, change := range adjust {
+		change(d)
+	}
 	go func() { ended <- d.Run(ctx) }()
 	client = control.NewClient(c.Control.Socket)
 	stopped := false
@@ -72,6 +75,41 @@ func startAgent(t *testing.T, c config.Config) (client *control.Client, stop fun
 	}
 	t.Cleanup(func() { stop() })
 	return client, stop
+}
+
+// testAgent is an agent of a cluster.
+type testAgent struct {
+	*control.Client
+	config config.Config
+	stop   func() error
+}
+
+// startCluster makes n agents, n1 and so on, one cluster.
+func startCluster(t *testing.T, n int, adjust ...func(*daemon)) []testAgent {
+	t.Helper()
+	var out []testAgent
+	for i := range n {
+		c := testConfig(t)
+		c.Node = config.Node{Name: fmt.Sprintf("n%d", i+1)}
+		a := testAgent{config: c}
+		a.Client, a.stop = startAgent(t, c, adjust...)
+		waitFor(t, a.Client, "waiting", inState(control.Waiting))
+		var err error
+		if i == 0 {
+			_, err = a.Init(t.Context(), "home", "")
+		} else {
+			var inv control.Invitation
+			if inv, err = out[0].Token(t.Context()); err == nil {
+				err = a.Join(t.Context(), "", inv.Address, inv.Token)
+			}
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", c.Node.Name, err)
+		}
+		waitFor(t, a.Client, "running", inState(control.Running))
+		out = append(out, a)
+	}
+	return out
 }
 
 // waitFor asks for the status until it is as wanted.

@@ -47,6 +47,7 @@ type Cluster interface {
 	image.Doer
 	Allow(ctx context.Context, name string, r volume.Rule) error
 	Deny(ctx context.Context, name string, client netip.Prefix) error
+	Ask(ctx context.Context, node, topic string, body []byte) ([]byte, error)
 }
 
 // Agent is what the server asks of the daemon around the node.
@@ -66,7 +67,8 @@ type Agent interface {
 
 // Level counts what the API can do. Every answer has it in LevelHeader, and a request may have the one
 // that it needs there: an agent of less refuses it. 1: all but the following. 2: service, activate,
-// deactivate, images. 3: the headers, provide, file, folders of images, how to mount, load, health in service.
+// deactivate, images. 3: the headers, provide, file, folders of images, how to mount, load, health in
+// service, ask, events.
 const Level = 3
 
 const (

@@ -120,6 +120,14 @@ func (c *Client) ReplaceNode(ctx context.Context, node string) (Invitation, erro
 	return out, c.do(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(node)+"/replace", nil, &out)
 }
 
+// Ask has the agent bring a request, JSON, to the agent of a node (which may be itself), and its
+// answer, JSON, back.
+func (c *Client) Ask(ctx context.Context, node, topic string, body []byte) ([]byte, error) {
+	var out json.RawMessage
+	path := "/v1/nodes/" + url.PathEscape(node) + "/ask/" + url.PathEscape(topic)
+	return out, c.do(ctx, http.MethodPost, path, json.RawMessage(body), &out)
+}
+
 // Service asks what a user of the volume through the agent's node needs to know.
 func (c *Client) Service(ctx context.Context, volume string) (Service, error) {
 	var out Service

@@ -31,6 +31,10 @@ type fakeNode struct {
 	block  chan struct{} // when set, requests for a token wait for it or their context
 }
 
+func (f *fakeNode) Ask(_ context.Context, node, topic string, body []byte) ([]byte, error) {
+	return fmt.Appendf(nil, `{"node":%q,"topic":%q,"body":%s}`, node, topic, body), nil
+}
+
 func (f *fakeNode) note(format string, a ...any) {
 	f.asked = append(f.asked, fmt.Sprintf(format, a...))
 }

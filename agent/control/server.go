@@ -78,6 +78,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/volumes/{name}/retry", s.retryReplica)
 	mux.HandleFunc("DELETE /v1/nodes/{name}", s.removeNode)
 	mux.HandleFunc("POST /v1/nodes/{name}/replace", s.replaceNode)
+	mux.HandleFunc("POST /v1/nodes/{name}/ask/{topic}", s.ask)
 	mux.HandleFunc("GET /v1/volumes/{name}/service", s.service)
 	mux.HandleFunc("GET /v1/volumes/{name}/images", s.images)
 	mux.HandleFunc("GET /v1/volumes/{name}/file", s.file)
@@ -296,6 +297,19 @@ func (s *Server) replaceNode(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		return NewInvitation(c.Status(r.Context()), token), nil
+	})
+}
+
+// ask brings a request, JSON, to the agent of a node and its answer, JSON, back.
+func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body) // bounded by maxRequestBytes
+	if err != nil {
+		refuse(w, http.StatusBadRequest, &Error{Text: fmt.Sprintf("the request's body cannot be read: %v", err)})
+		return
+	}
+	s.withCluster(w, func(c Cluster) (any, error) {
+		raw, err := c.Ask(r.Context(), r.PathValue("name"), r.PathValue("topic"), body)
+		return json.RawMessage(raw), err
 	})
 }
 

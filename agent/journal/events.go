@@ -414,6 +414,32 @@ func Events() []Event {
 			Every:   time.Minute,
 		},
 
+		// Drills.
+		{
+			Name: "drill-begin", ID: "ca837e3c81fe4fe8bb4a82a769eff77f", Level: slog.LevelInfo,
+			Text: "A drill of a volume begins",
+			Meaning: "Somebody has asked for it (trinas drill). Until drill-end a probe writes to the volume, and " +
+				"nodes are struck: their messages about it are what was asked for.",
+		},
+		{
+			Name: "drill-strike", ID: "d4eec71d07b44878a73bc8598c57d832", Level: slog.LevelWarn,
+			Text:    "A drill strikes a node",
+			Meaning: "The node named by TRINAS_PEER loses its primary, its agent or the speed of its log for a while, on purpose.",
+		},
+		{
+			Name: "drill-end", ID: "fb385843cc8b415098ddd1db11e22a73", Level: slog.LevelInfo,
+			Text:    "A drill has ended",
+			Meaning: "Nothing of it is left on this node.",
+		},
+		{
+			Name: "drill-broken", ID: "f6d1501bd8e84999847f904d8bbf8e51", Level: slog.LevelWarn,
+			Text: "A drill was not ended by those who asked for it",
+			Meaning: "This node ends its part by itself. Before that, its probe's file (.trinas-drill- and the node's name) " +
+				"stays in the volume.",
+			Next:  "If the file stays: remove it.",
+			Every: time.Minute,
+		},
+
 		// NFS.
 		{
 			Name: "nfs-ended", ID: "745457650fb744b5867754e31d3bb14f", Level: slog.LevelError,

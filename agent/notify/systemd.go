@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -40,6 +41,10 @@ func (s *Systemd) send(state string) {
 		s.log.Warn("systemd was not told: check NOTIFY_SOCKET", "event", "systemd-deaf", "cause", err)
 	}
 }
+
+// Supervised reports whether systemd has started this process as a service's (SYSTEMD_EXEC_PID,
+// systemd.exec(5)), and so may start it again when it is killed.
+func Supervised() bool { return os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) }
 
 // Listener returns the listening socket that systemd handed over under name (FileDescriptorName=
 // of the socket unit), or nil when it handed over none of that name. Sockets of other names are

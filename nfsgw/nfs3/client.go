@@ -139,6 +139,15 @@ func (c *Client) MkDir(ctx context.Context, dir []byte, name string, mode uint32
 	return res.FH, status(nfs.NFSProcedureMkDir, res.Status)
 }
 
+// Remove removes a name that is no directory.
+func (c *Client) Remove(ctx context.Context, dir []byte, name string) error {
+	var res WccRes
+	if err := c.Call(ctx, nfs.NFSProcedureRemove, &NameArgs{dir, name}, &res); err != nil {
+		return err
+	}
+	return status(nfs.NFSProcedureRemove, res.Status)
+}
+
 // Write writes data, at most MaxIOBytes, and returns how many bytes the server took and its
 // write verifier. What was written Unstable is durable after a Commit with the same verifier.
 func (c *Client) Write(ctx context.Context, fh []byte, offset uint64, data []byte, how Stable) (

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"trinas/agent/drill"
 	"trinas/packaging/lab"
 )
 
@@ -18,7 +19,7 @@ const (
 
 // writer writes synced blocks to a file, one after the other, and remembers what was acknowledged.
 type writer struct {
-	file *lab.File
+	file *drill.File
 	stop context.CancelFunc
 	done chan struct{}
 

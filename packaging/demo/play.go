@@ -11,6 +11,7 @@ import (
 
 	"github.com/willscott/go-nfs"
 
+	"trinas/agent/drill"
 	"trinas/packaging/lab"
 	"trinas/replica"
 )
@@ -143,7 +144,7 @@ func (p *play) awaitCopied(ctx context.Context, n *lab.Node, bytes int64, copied
 	defer tick.Stop()
 	for {
 		attr, err := file.Attr(ctx)
-		if err != nil && !lab.IsStatus(err, nfs.NFSStatusNoEnt) {
+		if err != nil && !drill.IsStatus(err, nfs.NFSStatusNoEnt) {
 			return err
 		}
 		if err == nil && int64(attr.Used) >= bytes {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"trinas/agent/drill"
 	"trinas/packaging/lab"
 )
 
@@ -40,7 +41,7 @@ func (t *timeline) longestGap(from, to time.Time) time.Duration {
 // has written, and notes when each was answered.
 type probe struct {
 	node *lab.Node
-	file *lab.File
+	file *drill.File
 
 	mu    sync.Mutex
 	times timeline

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"trinas/agent/drill"
 	"trinas/packaging/lab"
 )
 
@@ -30,7 +31,7 @@ type report struct {
 	image         error // how the image read back differs
 	acknowledged  uint64
 	writesChecked bool
-	losses        lab.Losses
+	losses        drill.Losses
 }
 
 func (r *report) phase(name string, from, to time.Time, down *lab.Node, goal time.Duration) {
@@ -52,7 +53,7 @@ func (r *report) measure(probes []*probe) {
 	}
 }
 
-func (r *report) addLosses(through string, found lab.Losses) {
+func (r *report) addLosses(through string, found drill.Losses) {
 	r.losses.Lost += found.Lost
 	r.losses.Damaged += found.Damaged
 	if r.losses.First == "" && found.First != "" {

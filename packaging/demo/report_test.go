@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"trinas/agent/drill"
 	"trinas/packaging/lab"
 )
 
@@ -60,8 +61,8 @@ func TestReport_Verdict(t *testing.T) {
 	for name, spoil := range map[string]func(*report){
 		"image differs":   func(r *report) { r.image = errors.New("differs") },
 		"image unchecked": func(r *report) { r.imageChecked = false },
-		"lost":            func(r *report) { r.addLosses("n1", lab.Losses{Lost: 1, First: "slot 1"}) },
-		"damaged":         func(r *report) { r.addLosses("n3", lab.Losses{Damaged: 1, First: "slot 1"}) },
+		"lost":            func(r *report) { r.addLosses("n1", drill.Losses{Lost: 1, First: "slot 1"}) },
+		"damaged":         func(r *report) { r.addLosses("n3", drill.Losses{Damaged: 1, First: "slot 1"}) },
 		"unchecked":       func(r *report) { r.writesChecked = false },
 		"no writes":       func(r *report) { r.acknowledged = 0 },
 		"nothing at all":  func(r *report) { *r = report{} },

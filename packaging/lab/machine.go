@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"trinas/agent/drill"
 )
 
 // bootTimeout is how long a machine may take until its systemd has started everything.
@@ -193,7 +195,7 @@ func (m *Machine) Run(ctx context.Context, name string, args ...string) ([]byte,
 }
 
 // File is Node's: a file in a volume, through the agent on this machine's loopback.
-func (m *Machine) File(volume, name string, create bool) *File {
+func (m *Machine) File(volume, name string, create bool) *drill.File {
 	return m.node.File(volume, name, create)
 }
 

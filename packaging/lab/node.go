@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"trinas/agent/control"
+	"trinas/agent/drill"
+	"trinas/nfsgw/nfs3"
 )
 
 // startTimeout is how long an agent may take from its start until it answers on its socket.
@@ -57,6 +59,15 @@ const nfsAddress = "127.0.0.1:2049"
 func (n *Node) NFS() string { return nfsAddress }
 
 func (n *Node) configFile() string { return filepath.Join(n.Dir, "trinas.toml") }
+
+// File names a file in a volume's root directory, reached by NFS through the node's gateway.
+func (n *Node) File(volume, name string, create bool) *drill.File {
+	dial := func(ctx context.Context) (client *nfs3.Client, err error) {
+		nsErr := inNamespace(n.NS, func() { client, err = nfs3.Dial(ctx, n.NFS(), n.Name, true) })
+		return client, errors.Join(nsErr, err)
+	}
+	return drill.NewFile(dial, n.Name, volume, name, create)
+}
 
 // configure writes the agent's configuration: the defaults, but for places and addresses.
 func (n *Node) configure() error {
@@ -109,8 +120,10 @@ func (n *Node) Launch(ctx context.Context) error {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	defer log.Close() // the agent has it open by then
-	// Not with ctx: only Kill and Close end an agent.
-	cmd := n.Command(context.WithoutCancel(ctx), n.binary, "agent", "--config", n.configFile())
+	// Not with ctx: only Kill and Close end an agent. The agent is told that it is started again when it
+	// is killed, as systemd does (see Supervise).
+	cmd := n.Command(context.WithoutCancel(ctx), "sh", "-c", `SYSTEMD_EXEC_PID=$$ exec "$0" agent --config "$1"`,
+		n.binary, n.configFile())
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("node %s: start the agent: %w", n.Name, err)
@@ -124,6 +137,29 @@ func (n *Node) Launch(ctx context.Context) error {
 	n.cmd, n.done = cmd, done
 	n.mu.Unlock()
 	return nil
+}
+
+// restartPause is how long systemd waits before it starts an agent that was killed (RestartSec=).
+const restartPause = 100 * time.Millisecond
+
+// Supervise starts the agent again whenever it was killed, as systemd does, until ctx ends. An error
+// is one of starting it.
+func (n *Node) Supervise(ctx context.Context) error {
+	for {
+		select {
+		case <-n.ended():
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-time.After(restartPause):
+		case <-ctx.Done():
+			return nil
+		}
+		if err := n.Start(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
 }
 
 // ended is closed when the agent that was started last has ended; nil (never) before the first.

@@ -7,13 +7,15 @@ import (
 
 	"github.com/willscott/go-nfs"
 
+	"trinas/agent/drill"
 	"trinas/nfsgw/nfs3"
 )
 
 // Replacer replaces a file by renaming a new one over it, again and again, as an editor or a database
-// does, and remembers which content was acknowledged. Content number n is one block (encodeBlock).
+// does, and remembers which content was acknowledged. Content number n is one block (drill.EncodeBlock).
 type Replacer struct {
-	root         *File // of the volume
+	root         *drill.File // of the volume
+	volume       string
 	name         string
 	attempts     int
 	begun        uint64
@@ -25,7 +27,7 @@ const replacerBytes = 4096
 
 // NewReplacer makes a replacer of the file name in a volume's root, through a node.
 func NewReplacer(n *Node, volume, name string) *Replacer {
-	return &Replacer{root: n.File(volume, "", false), name: name}
+	return &Replacer{root: n.File(volume, "", false), volume: volume, name: name}
 }
 
 // Run replaces until ctx ends: that is no error. It may be called again.
@@ -33,7 +35,7 @@ func (r *Replacer) Run(ctx context.Context) error {
 	defer r.root.Close()
 	for ctx.Err() == nil {
 		r.begun = r.acknowledged + 1
-		err := r.root.patiently(ctx, "replace "+r.name+" in", r.replace)
+		err := r.root.Patiently(ctx, "replace "+r.name+" in", r.replace)
 		if ctx.Err() != nil {
 			break
 		}
@@ -47,16 +49,15 @@ func (r *Replacer) Run(ctx context.Context) error {
 
 // replace makes a new file, fills it, renames it. Each attempt has a file of its own, so that a call of
 // an earlier one that is carried out late changes nothing of it.
-func (r *Replacer) replace(ctx context.Context) error {
+func (r *Replacer) replace(ctx context.Context, c *nfs3.Client, dir []byte) error {
 	r.attempts++
-	c, dir := r.root.client, r.root.handle
 	temporary := fmt.Sprintf("%s.new-%d", r.name, r.attempts)
 	file, err := c.Create(ctx, dir, temporary, 0o644)
 	if err != nil {
 		return err
 	}
 	b := make([]byte, replacerBytes)
-	encodeBlock(b, 0, r.begun)
+	drill.EncodeBlock(b, 0, r.begun)
 	if _, _, err := c.Write(ctx, file, 0, b, nfs3.FileSync); err != nil {
 		return err
 	}
@@ -77,13 +78,13 @@ func (r *Replacer) Acknowledged() uint64 { return r.acknowledged }
 // Check reads the file through a node: it is there, whole, and holds what was acknowledged last, or
 // what was under way. Not while Run replaces.
 func (r *Replacer) Check(ctx context.Context, n *Node) error {
-	file := n.File(r.root.volume, r.name, false)
+	file := n.File(r.volume, r.name, false)
 	defer file.Close()
 	b, err := file.Read(ctx, replacerBytes, 0)
-	if IsStatus(err, nfs.NFSStatusNoEnt) && r.acknowledged == 0 {
+	if drill.IsStatus(err, nfs.NFSStatusNoEnt) && r.acknowledged == 0 {
 		return nil
 	}
-	_, got, ok := decodeBlock(b)
+	_, got, ok := drill.DecodeBlock(b)
 	switch {
 	case err != nil:
 	case !ok:

@@ -2,26 +2,25 @@ package lab
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
-	"trinas/nfsgw/nfs3"
+	"trinas/agent/drill"
 )
 
 // Writer keeps one write under way to a file of numbered slots, round and round, each acknowledged as
 // durable before the next, and remembers what was acknowledged: nothing else is known about the file.
 type Writer struct {
-	file       *File
+	file       *drill.File
 	blockBytes int
 
 	mu     sync.Mutex
-	ledger ledger
+	ledger drill.Ledger
 }
 
 // NewWriter makes a writer of a file with slots of blockBytes each: a multiple of 8, at most
 // nfs3.MaxIOBytes. The file is the writer's from then on.
-func NewWriter(file *File, slots uint64, blockBytes int) *Writer {
-	return &Writer{file: file, blockBytes: blockBytes, ledger: ledger{slots: slots}}
+func NewWriter(file *drill.File, slots uint64, blockBytes int) *Writer {
+	return &Writer{file: file, blockBytes: blockBytes, ledger: drill.Ledger{Slots: slots}}
 }
 
 // Run writes until ctx ends: that is no error. The write then under way may be done or not, as one
@@ -34,9 +33,9 @@ func (w *Writer) Write(ctx context.Context, writes int) error {
 	block := make([]byte, w.blockBytes)
 	for n := 0; ctx.Err() == nil && (writes == 0 || n < writes); n++ {
 		w.mu.Lock()
-		slot, sequence := w.ledger.next()
+		slot, sequence := w.ledger.Next()
 		w.mu.Unlock()
-		encodeBlock(block, slot, sequence)
+		drill.EncodeBlock(block, slot, sequence)
 		if err := w.file.Write(ctx, block, int64(slot)*int64(w.blockBytes)); err != nil {
 			if ctx.Err() != nil {
 				break
@@ -44,7 +43,7 @@ func (w *Writer) Write(ctx context.Context, writes int) error {
 			return err
 		}
 		w.mu.Lock()
-		w.ledger.acknowledge()
+		w.ledger.Acknowledge()
 		w.mu.Unlock()
 	}
 	return nil
@@ -54,14 +53,14 @@ func (w *Writer) Write(ctx context.Context, writes int) error {
 func (w *Writer) Acknowledged() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ledger.acknowledged
+	return w.ledger.Acknowledged
 }
 
 // Read reads one slot through a file of its own, also while Run writes. An error says that the slot
 // shows less than what was acknowledged before the read began, or what was never written there.
-func (w *Writer) Read(ctx context.Context, file *File, slot uint64) error {
+func (w *Writer) Read(ctx context.Context, file *drill.File, slot uint64) error {
 	w.mu.Lock()
-	least := w.ledger.expect(slot)
+	least := w.ledger.Expect(slot)
 	w.mu.Unlock()
 	b, err := file.Read(ctx, w.blockBytes, int64(slot)*int64(w.blockBytes))
 	if err != nil {
@@ -69,27 +68,12 @@ func (w *Writer) Read(ctx context.Context, file *File, slot uint64) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ledger.shows(slot, least, b)
+	return w.ledger.Shows(slot, least, b)
 }
 
 // Check reads the whole file back through another and compares it with what was acknowledged. Not
 // while Run writes.
-func (w *Writer) Check(ctx context.Context, file *File) (Losses, error) {
-	perRead := uint64(max(1, nfs3.MaxIOBytes/w.blockBytes)) // blocks
-	size := uint64(w.blockBytes)
-	var found Losses
+func (w *Writer) Check(ctx context.Context, file *drill.File) (drill.Losses, error) {
 	defer file.Close()
-	for at := uint64(0); at < w.ledger.slots; at += perRead {
-		n := min(perRead, w.ledger.slots-at)
-		b, err := file.Read(ctx, int(n*size), int64(at*size))
-		if err != nil {
-			return found, fmt.Errorf("check acknowledged writes: %w", err)
-		}
-		for i := range n {
-			from := min(i*size, uint64(len(b)))
-			to := min(from+size, uint64(len(b)))
-			w.ledger.check(at+i, b[from:to], &found)
-		}
-	}
-	return found, nil
+	return drill.CheckFile(ctx, file, w.ledger, w.blockBytes)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"trinas/agent/drill"
 	"trinas/packaging/lab"
 )
 
@@ -77,7 +78,7 @@ func (w *work) ended() bool { return w.ctx.Err() != nil }
 
 // read reads slots of all writers through a node until ctx ends: no read may be stale.
 func (c *clients) read(ctx context.Context, n *lab.Node) error {
-	var files []*lab.File
+	var files []*drill.File
 	for _, owner := range c.nodes {
 		f := n.File(volume, writerName(owner), true) // whoever is first makes it
 		defer f.Close()
@@ -120,7 +121,7 @@ func (c *clients) check(ctx context.Context, through *lab.Node) error {
 			return nil
 		}
 		found, err := w.Check(ctx, through.File(volume, name, false))
-		if err == nil && found != (lab.Losses{}) {
+		if err == nil && found != (drill.Losses{}) {
 			err = fmt.Errorf("%d lost, %d damaged, first %s", found.Lost, found.Damaged, found.First)
 		}
 		if err != nil {

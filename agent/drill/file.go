@@ -1,4 +1,4 @@
-package lab
+package drill
 
 import (
 	"context"
@@ -21,7 +21,8 @@ const (
 // hard mount: a call is made again, over a new connection where need be, until it is answered or
 // its ctx ends. For one goroutine at a time.
 type File struct {
-	node         *Node
+	dial         Dial
+	through      string
 	volume, name string
 	create       bool
 
@@ -29,18 +30,20 @@ type File struct {
 	handle []byte
 }
 
-// File names a file in a volume's root directory, "" for that directory. create: it is made when it is
-// not there.
-// Nothing happens before the first call.
-func (n *Node) File(volume, name string, create bool) *File {
-	return &File{node: n, volume: volume, name: name, create: create}
+// Dial connects to a gateway.
+type Dial func(ctx context.Context) (*nfs3.Client, error)
+
+// NewFile names a file in a volume's root directory, "" for that directory, reached through the gateway of a node (through,
+// for messages). create: it is made when it is not there. Nothing happens before the first call.
+func NewFile(dial Dial, through, volume, name string, create bool) *File {
+	return &File{dial: dial, through: through, volume: volume, name: name, create: create}
 }
 
 // Write writes p, at most nfs3.MaxIOBytes, and returns once the gateway has answered that it is
 // durable (FILE_SYNC).
 func (f *File) Write(ctx context.Context, p []byte, offset int64) error {
-	return f.patiently(ctx, "write", func(ctx context.Context) error {
-		n, _, err := f.client.Write(ctx, f.handle, uint64(offset), p, nfs3.FileSync)
+	return f.Patiently(ctx, "write", func(ctx context.Context, c *nfs3.Client, handle []byte) error {
+		n, _, err := c.Write(ctx, handle, uint64(offset), p, nfs3.FileSync)
 		if err == nil && int(n) != len(p) {
 			return fmt.Errorf("the server took %d of %d bytes", n, len(p))
 		}
@@ -50,8 +53,8 @@ func (f *File) Write(ctx context.Context, p []byte, offset int64) error {
 
 // Read returns length bytes, or fewer at the file's end.
 func (f *File) Read(ctx context.Context, length int, offset int64) (data []byte, err error) {
-	err = f.patiently(ctx, "read", func(ctx context.Context) error {
-		data, _, err = f.client.Read(ctx, f.handle, uint64(offset), uint32(length))
+	err = f.Patiently(ctx, "read", func(ctx context.Context, c *nfs3.Client, handle []byte) error {
+		data, _, err = c.Read(ctx, handle, uint64(offset), uint32(length))
 		return err
 	})
 	return data, err
@@ -59,11 +62,26 @@ func (f *File) Read(ctx context.Context, length int, offset int64) (data []byte,
 
 // Attr returns the file's attributes.
 func (f *File) Attr(ctx context.Context) (attr nfs3.Attr, err error) {
-	err = f.patiently(ctx, "getattr", func(ctx context.Context) error {
-		attr, err = f.client.GetAttr(ctx, f.handle)
+	err = f.Patiently(ctx, "getattr", func(ctx context.Context, c *nfs3.Client, handle []byte) error {
+		attr, err = c.GetAttr(ctx, handle)
 		return err
 	})
 	return attr, err
+}
+
+// Remove removes the file. One that is not there is no error.
+func (f *File) Remove(ctx context.Context) error {
+	err := f.Patiently(ctx, "remove", func(ctx context.Context, c *nfs3.Client, handle []byte) error {
+		root, err := c.Mnt(ctx, "/"+f.volume)
+		if err != nil {
+			return err
+		}
+		return c.Remove(ctx, root, f.name)
+	})
+	if IsStatus(err, nfs.NFSStatusNoEnt) {
+		return nil
+	}
+	return err
 }
 
 // Close ends the connection. The next call makes a new one.
@@ -74,44 +92,27 @@ func (f *File) Close() {
 	}
 }
 
-// MakeDirs makes folders in an export ("/demo") of this host itself, each in the one before it.
-func (h *Host) MakeDirs(ctx context.Context, export string, names ...string) error {
-	var client *nfs3.Client
-	var err error
-	nsErr := inNamespace(h.NS, func() { client, err = nfs3.Dial(ctx, nfsAddress, h.Name, true) })
-	if err = errors.Join(nsErr, err); err != nil {
-		return err
-	}
-	defer client.Close()
-	dir, err := client.Mnt(ctx, export)
-	for _, name := range names {
-		if err == nil {
-			dir, err = client.MkDir(ctx, dir, name, 0o755)
-		}
-	}
-	return err
-}
-
-// patiently makes one call until the server has answered it.
-func (f *File) patiently(ctx context.Context, verb string, call func(context.Context) error) error {
+// Patiently calls call, with a client of the gateway and the file's handle, until the server has answered
+// it. verb is for messages.
+func (f *File) Patiently(ctx context.Context, verb string, call func(ctx context.Context, c *nfs3.Client, handle []byte) error) error {
 	for {
 		err := f.attempt(ctx, call)
 		if err == nil {
 			return nil
 		}
 		if final(err) {
-			return fmt.Errorf("%s %s/%s through %s: %w", verb, f.volume, f.name, f.node.Name, err)
+			return fmt.Errorf("%s %s/%s through %s: %w", verb, f.volume, f.name, f.through, err)
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s %s/%s through %s: %w; last answer: %w",
-				verb, f.volume, f.name, f.node.Name, ctx.Err(), err)
+				verb, f.volume, f.name, f.through, ctx.Err(), err)
 		case <-time.After(retryInterval):
 		}
 	}
 }
 
-func (f *File) attempt(ctx context.Context, call func(context.Context) error) error {
+func (f *File) attempt(ctx context.Context, call func(context.Context, *nfs3.Client, []byte) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if f.client == nil {
@@ -120,7 +121,7 @@ func (f *File) attempt(ctx context.Context, call func(context.Context) error) er
 			return err
 		}
 	}
-	err := call(ctx)
+	err := call(ctx, f.client, f.handle)
 	if status := (*nfs3.StatusError)(nil); err != nil && !errors.As(err, &status) {
 		f.Close() // whatever comes next needs a new connection
 	}
@@ -128,10 +129,7 @@ func (f *File) attempt(ctx context.Context, call func(context.Context) error) er
 }
 
 func (f *File) connect(ctx context.Context) (err error) {
-	nsErr := inNamespace(f.node.NS, func() {
-		f.client, err = nfs3.Dial(ctx, f.node.NFS(), f.node.Name, true)
-	})
-	if err = errors.Join(nsErr, err); err != nil {
+	if f.client, err = f.dial(ctx); err != nil {
 		return err
 	}
 	root, err := f.client.Mnt(ctx, "/"+f.volume)

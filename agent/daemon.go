@@ -16,6 +16,7 @@ import (
 	"trinas/agent/control"
 	"trinas/agent/datadir"
 	"trinas/agent/drill"
+	"trinas/agent/journal"
 	"trinas/agent/notify"
 	"trinas/agent/pve"
 	"trinas/nfsgw"
@@ -39,6 +40,7 @@ type daemon struct {
 	config  config.Config
 	pprof   string  // address, "": none
 	files   disk.FS // the data directory
+	ring    *journal.Ring
 	log     *slog.Logger
 	systemd *notify.Systemd
 	started time.Time
@@ -76,8 +78,10 @@ type daemon struct {
 }
 
 func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
+	ring := journal.NewRing(cfg.Node.Name)
+	log = slog.New(ring.Over(log.Handler()))
 	d := &daemon{
-		config: cfg, pprof: pprof, log: log, systemd: notify.New(log), started: time.Now(),
+		config: cfg, pprof: pprof, ring: ring, log: log, systemd: notify.New(log), started: time.Now(),
 		member: make(chan *replica.Node, 1), state: "starting", lease: drill.LeaseTime,
 	}
 	d.files = d.throttle.Over(disk.OS(cfg.DataDir), replica.LogDir)
@@ -94,6 +98,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	if err := d.lockDataDir(); err != nil {
 		return err
 	}
+	d.keepEvents(beside)
 	if err := d.serveProfiles(); err != nil {
 		return err
 	}
@@ -502,8 +507,19 @@ func (d *daemon) setState(state string) {
 	d.state = state
 }
 
+// keepEvents takes up the events that an earlier run has kept, and keeps those of this one.
+func (d *daemon) keepEvents(ctx context.Context) {
+	d.ring.Load(d.config.DataDir)
+	d.besides.Go(func() {
+		if err := d.ring.Keep(ctx, d.config.DataDir); err != nil {
+			d.log.Warn("events are not kept over the next restart of the agent", "event", "events-not-kept", "err", err)
+		}
+	})
+}
+
 // setNode publishes the node, once.
 func (d *daemon) setNode(node *replica.Node) {
+	d.ring.Name(node.Name())
 	d.mu.Lock()
 	d.node = node
 	d.mu.Unlock()

@@ -87,6 +87,8 @@ func TestDrill(t *testing.T) {
 		t.Errorf("left: %v", found)
 	}
 
+	events(t, agents[0])
+
 	// A session of another command, which is not renewed.
 	begin := func() error {
 		raw, err := agents[1].Ask(t.Context(), "n1", drill.Topic, []byte(`{"do":"begin","session":"other","volume":"vm","kind":"handover"}`))
@@ -108,4 +110,33 @@ func TestDrill(t *testing.T) {
 	}
 	waitFor(t, agents[0].Client, "n3 gone", func(st control.Status) bool { return !st.Nodes[2].Connected })
 	refused("n3 is not connected", "handover", "vm", "--yes")
+	all, err := agents[0].Events(t.Context(), time.Time{})
+	if err != nil || len(all.Missing) != 1 || all.Missing[0].Node != "n3" {
+		t.Errorf("missing: %+v, %v", all.Missing, err)
+	}
+	kept, err := os.ReadFile(filepath.Join(agents[2].config.DataDir, "events.log"))
+	if err != nil || !strings.Contains(string(kept), `"drill-begin"`) {
+		t.Errorf("kept: %v, %.300s", err, kept)
+	}
+}
+
+// events checks what trinas events shows after six moves of the primary: a line each, told by all nodes.
+func events(t *testing.T, a testAgent) {
+	t.Helper()
+	out, err := runCLI(t, "events", "--since", "10m", "--socket", a.config.Control.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moves, shared := 0, 0
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, " primary ") && strings.Contains(line, "volume=vm") {
+			moves++
+			if strings.Contains(line, "n1") && strings.Count(line, ",") >= 2 {
+				shared++
+			}
+		}
+	}
+	if moves < 7 || moves > 14 || shared < 6 || !strings.Contains(out, "drill-strike") || !strings.Contains(out, "took=") {
+		t.Errorf("%d new primaries, %d of them told by all, in\n%s", moves, shared, out)
+	}
 }

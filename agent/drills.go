@@ -21,6 +21,8 @@ func (d *daemon) answer(ctx context.Context, from, topic string, body []byte) ([
 			return nil, fmt.Errorf("the agent is starting or stopping")
 		}
 		return host.Answer(ctx, from, body)
+	case eventsTopic:
+		return d.answerEvents(body)
 	}
 	return nil, fmt.Errorf("the agent does not know what %q is: install the same version of trinas on all nodes", topic)
 }

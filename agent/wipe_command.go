@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -11,6 +13,7 @@ import (
 
 	"trinas/agent/config"
 	"trinas/agent/datadir"
+	"trinas/agent/journal"
 	"trinas/replica"
 	"trinas/replica/disk"
 )
@@ -78,6 +81,11 @@ func (f *wipeFlags) run() error {
 	}
 	if err := replica.Wipe(fsys); err != nil {
 		return fmt.Errorf("wipe %s: %w; what is left counts for nothing: run trinas wipe again", f.dataDir, err)
+	}
+	for _, name := range journal.KeptNames() {
+		if err := os.Remove(filepath.Join(f.dataDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("wipe: %w", err)
+		}
 	}
 	return f.print(map[string]any{"wiped": true, "data_dir": f.dataDir}, "Deleted: "+loss.what+".\n")
 }

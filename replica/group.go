@@ -83,6 +83,7 @@ type group struct {
 	freeBytes  map[uint64]uint64
 	slow       map[uint64]bool            // as leader: whether their log is slow, by members that have told
 	leaderless time.Duration              // while there is no leader: since when, by the group's clock
+	lost       time.Duration              // while there is no leader: when the last one was heard from
 	held       map[uint64]*raftpb.Message // votes that wait for the end of a promise
 
 	view         atomic.Pointer[view]
@@ -199,6 +200,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 	g.term, g.vote = hs.GetTerm(), hs.GetVote()
 	g.view.Store(newView(0, g.term))
 	g.leaderless = opt.Clock()
+	g.lost = g.leaderless
 	g.stopped.Go(g.applyLoop)
 	if g.vol != nil {
 		g.stopped.Go(g.settle)

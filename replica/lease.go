@@ -104,6 +104,15 @@ func (l *leaseKeeper) promised(now time.Duration) bool { return now < l.promiseU
 
 func (l *leaseKeeper) left(now time.Duration) time.Duration { return max(0, l.promiseUntil-now) }
 
+// heard is when leader, which is none any more, was last heard from. One whose promise still holds has
+// handed over: until now.
+func (l *leaseKeeper) heard(leader uint64, now time.Duration) time.Duration {
+	if leader != l.promiseLeader || l.promised(now) {
+		return now
+	}
+	return l.promiseUntil - l.lease
+}
+
 // campaignTransfer marks the votes of a campaign that the leader asked for. The text is raft's
 // (its constant is not exported as a value that can be compared: raft.go, campaignTransfer).
 const campaignTransfer = "CampaignTransfer"

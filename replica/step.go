@@ -2,6 +2,7 @@ package replica
 
 import (
 	"math"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -238,6 +239,7 @@ func (g *group) noteView(rd *raft.Ready) {
 	}
 	if v.leader == 0 && old.leader != 0 {
 		g.leaderless = g.opt.Clock()
+		g.lost = g.lease.heard(old.leader, g.leaderless)
 	}
 	g.view.Store(v)
 	g.gone = 0
@@ -251,7 +253,12 @@ func (g *group) noteView(rd *raft.Ready) {
 	old.end()
 	if v.leader != 0 && v.leader != old.leader {
 		g.count.primaries.Add(1)
-		g.log.Info("primary changed", "event", "primary", "primary", g.owner.nameOf(v.leader), "term", v.term)
+		without := time.Duration(0) // how long there was none, as far as this node knows
+		if old.leader == 0 {
+			without = g.opt.Clock() - g.lost
+		}
+		g.log.Info("primary changed", "event", "primary", "primary", g.owner.nameOf(v.leader), "term", v.term,
+			"took", without.Round(time.Millisecond))
 	}
 }
 

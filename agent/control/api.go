@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"trinas/agent/image"
+	"trinas/agent/journal"
 	"trinas/replica"
 	"trinas/replica/volume"
 )
@@ -56,6 +57,8 @@ type Agent interface {
 	About() About
 	// Cluster returns the node, or replica.ErrNoIdentity until Init or Join has succeeded.
 	Cluster() (Cluster, error)
+	// Events is what has happened on all nodes after since.
+	Events(ctx context.Context, since time.Time) Events
 	// Init makes this node the first of a new cluster. node "": as configured.
 	Init(ctx context.Context, cluster, node string) (Invitation, error)
 	// Load gives what is known of all nodes' load, with so much of its history, or
@@ -113,6 +116,25 @@ type Invitation struct {
 	Token   string `json:"token"` // good once, for an hour
 	Address string `json:"address"`
 	Command string `json:"command"` // to be typed on the other node
+}
+
+// Events is the answer to GET /v1/events: what has happened on all nodes, in order of time.
+type Events struct {
+	Events  []Event       `json:"events"`
+	Missing []MissingNode `json:"missing"` // their own are not among them
+}
+
+// Event is something that has happened, as the first node tells it. Took is the longest of any.
+type Event struct {
+	journal.Entry
+	Nodes []string `json:"nodes"` // that tell it
+	IDs   []string `json:"ids"`   // of their entries
+}
+
+// MissingNode is a node that did not answer.
+type MissingNode struct {
+	Node  string `json:"node"`
+	Error string `json:"error"`
 }
 
 type initRequest struct {

@@ -120,6 +120,12 @@ func (c *Client) ReplaceNode(ctx context.Context, node string) (Invitation, erro
 	return out, c.do(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(node)+"/replace", nil, &out)
 }
 
+// Events asks for what has happened on all nodes after since.
+func (c *Client) Events(ctx context.Context, since time.Time) (Events, error) {
+	var out Events
+	return out, c.do(ctx, http.MethodGet, "/v1/events?since="+url.QueryEscape(since.Format(time.RFC3339Nano)), nil, &out)
+}
+
 // Ask has the agent bring a request, JSON, to the agent of a node (which may be itself), and its
 // answer, JSON, back.
 func (c *Client) Ask(ctx context.Context, node, topic string, body []byte) ([]byte, error) {

@@ -31,6 +31,10 @@ type fakeNode struct {
 	block  chan struct{} // when set, requests for a token wait for it or their context
 }
 
+func (f *fakeNode) Events(_ context.Context, since time.Time) Events {
+	return Events{Events: []Event{{Nodes: []string{since.UTC().Format(time.RFC3339Nano)}}}}
+}
+
 func (f *fakeNode) Ask(_ context.Context, node, topic string, body []byte) ([]byte, error) {
 	return fmt.Appendf(nil, `{"node":%q,"topic":%q,"body":%s}`, node, topic, body), nil
 }

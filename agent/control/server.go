@@ -78,6 +78,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/volumes/{name}/retry", s.retryReplica)
 	mux.HandleFunc("DELETE /v1/nodes/{name}", s.removeNode)
 	mux.HandleFunc("POST /v1/nodes/{name}/replace", s.replaceNode)
+	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/nodes/{name}/ask/{topic}", s.ask)
 	mux.HandleFunc("GET /v1/volumes/{name}/service", s.service)
 	mux.HandleFunc("GET /v1/volumes/{name}/images", s.images)
@@ -298,6 +299,15 @@ func (s *Server) replaceNode(w http.ResponseWriter, r *http.Request) {
 		}
 		return NewInvitation(c.Status(r.Context()), token), nil
 	})
+}
+
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	since, err := time.Parse(time.RFC3339Nano, r.URL.Query().Get("since"))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, &Error{Text: fmt.Sprintf("since: %v", err), Hint: "give a time by RFC 3339"})
+		return
+	}
+	answer(w, s.agent.Events(r.Context(), since))
 }
 
 // ask brings a request, JSON, to the agent of a node and its answer, JSON, back.

@@ -69,6 +69,7 @@ const (
 	askTimeout   = 10 * time.Second
 	retryEvery   = 50 * time.Millisecond
 	lookEvery    = 20 * time.Millisecond
+	stayTime     = 2 * time.Second        // after which a primary that is still it has not been replaced
 	tailTime     = 250 * time.Millisecond // how long pauses are still looked for after all is well again
 )
 

@@ -69,29 +69,17 @@ type strike struct {
 }
 
 func (s *strike) carryOut(ctx context.Context) error {
-	node, kind := s.host.opt.Node, s.run.Kind
-	if err := s.settled(ctx); err != nil {
-		return err
-	}
+	kind := s.run.Kind
 	first := s.req.Victim
 	if kind == SlowDisk {
 		first = s.req.To
-	}
-	if err := node.Transfer(ctx, s.run.Volume, first); err != nil {
-		return fmt.Errorf("make %s the primary beforehand: %w", first, err)
 	}
 	s.round.Role = "secondary"
 	if first == s.req.Victim {
 		s.round.Role = "primary"
 	}
-	if _, err := s.run.probe.await(ctx, func(w written) bool { return w.primary == first }); err != nil {
-		return fmt.Errorf("wait until %s is primary: %w", first, err)
-	}
-	if err := pause(ctx, tailTime); err != nil { // what that move cost is not the strike's
-		return err
-	}
-	// Nothing may be missing at the moment of the strike: another loss would be one too many.
-	if err := s.ready(ctx); err != nil {
+	// Again until nothing is missing at the moment of the strike: another loss would be one too many.
+	if err := s.poll(ctx, func() error { return s.prepare(ctx, first) }); err != nil {
 		return err
 	}
 	hello, err := s.ask(ctx, s.req.Victim, request{Do: doHello})
@@ -109,6 +97,28 @@ func (s *strike) carryOut(ctx context.Context) error {
 	return s.move(ctx)
 }
 
+// prepare makes a node the primary, and reports what is missing then.
+func (s *strike) prepare(ctx context.Context, first string) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	if err := s.host.opt.Node.Transfer(ctx, s.run.Volume, first); err != nil {
+		return fmt.Errorf("make %s the primary beforehand: %w", first, err)
+	}
+	soon, cancel := context.WithTimeout(ctx, stayTime)
+	defer cancel()
+	if _, err := s.run.probe.await(soon, func(w written) bool { return w.primary == first }); err != nil {
+		return fmt.Errorf("wait until %s is primary: %w", first, err)
+	}
+	if err := pause(ctx, tailTime); err != nil { // what that move cost is not the strike's
+		return err
+	}
+	if p, _ := s.host.opt.Node.Primary(s.run.Volume); p != first {
+		return fmt.Errorf("%s did not stay primary", first)
+	}
+	return s.ready(ctx)
+}
+
 // move strikes and waits for another primary, then for all replicas.
 func (s *strike) move(ctx context.Context) error {
 	victim := s.req.Victim
@@ -122,14 +132,17 @@ func (s *strike) move(ctx context.Context) error {
 		_, err := s.askOnce(ctx, victim, request{Do: doAct, Kind: s.run.Kind}) // of a kill nobody answers
 		done <- err
 	}()
-	// One that was silent and is back before another has taken over stays primary.
+	// One that is back before another has taken over may stay primary.
 	watch, enough := context.WithCancel(ctx)
 	defer enough()
 	acted := make(chan error, 1)
 	go func() {
 		err := <-done
+		if s.run.Kind == Kill {
+			err = s.returned(ctx)
+		}
 		acted <- err
-		if s.run.Kind == Silence && pause(watch, time.Second) == nil {
+		if s.run.Kind != Handover && pause(watch, stayTime) == nil {
 			enough()
 		}
 	}()
@@ -144,13 +157,8 @@ func (s *strike) move(ctx context.Context) error {
 	default:
 		return fmt.Errorf("wait for another primary than %s: %w", victim, err)
 	}
-	if s.run.Kind == Kill {
-		err = s.returned(ctx)
-	} else if err = <-acted; err != nil {
-		err = fmt.Errorf("%s: %w", victim, err)
-	}
-	if err != nil {
-		return err
+	if err := <-acted; err != nil {
+		return fmt.Errorf("%s: %w", victim, err)
 	}
 	if err := s.settled(ctx); err != nil {
 		return err

@@ -31,6 +31,10 @@ type Event struct {
 	// Every, when not 0: of lines with the same volume and peer at most one in so long is shown. The
 	// next one says how many were left out.
 	Every time.Duration
+	// Ends names the event that this one ends: it has lasted from there.
+	Ends string
+	// Shared: every node that notices it tells it; it is one thing all the same.
+	Shared bool
 }
 
 // table returns the events by name.

@@ -12,6 +12,7 @@ func Events() []Event {
 		// The agent.
 		{
 			Name: "agent-ready", ID: "fe3ac2634f7248e3939699595fce152d", Level: slog.LevelInfo,
+			Ends: "agent-stopping",
 			Text: "The trinas agent serves its volumes",
 			Meaning: "The agent has replayed its log and answers NFS requests on this node. Volumes " +
 				"without a primary wait for one.",
@@ -104,6 +105,13 @@ func Events() []Event {
 			Every:   time.Minute,
 		},
 
+		{
+			Name: "events-not-kept", ID: "2c6ed346b76049a98273538651f50cc4", Level: slog.LevelWarn,
+			Text:    "Events are not kept over the agent's next restart",
+			Meaning: "trinas events shows those since the agent's start; the journal has all.",
+			Next:    "Look at the file system of data_dir.",
+		},
+
 		// The log and the data directory.
 		{
 			Name: "log-failed", ID: "aa8e25b361bb4ff9a131e2a68d2c076b", Level: slog.LevelError,
@@ -148,6 +156,7 @@ func Events() []Event {
 		},
 		{
 			Name: "log-fast", ID: "3810ebbf139040c8960f93a281e07595", Level: slog.LevelInfo,
+			Ends:    "log-slow",
 			Text:    "The disk of the write-ahead log is fast again",
 			Meaning: "This node may be a primary again.",
 		},
@@ -170,7 +179,8 @@ func Events() []Event {
 		// Volumes and replicas.
 		{
 			Name: "primary", ID: "127a80d93e4042e3aea822d3b21e2ec6", Level: slog.LevelInfo,
-			Text: "A volume has a new primary",
+			Shared: true,
+			Text:   "A volume has a new primary",
 			Meaning: "Requests of all nodes go to it. Without the field TRINAS_VOLUME it is the " +
 				"cluster's own state that has a new primary.",
 		},
@@ -257,7 +267,8 @@ func Events() []Event {
 		},
 		{
 			Name: "volume-moved", ID: "73b34ec38dea421b95f87ce21102bc8e", Level: slog.LevelInfo,
-			Text: "A volume has moved to other nodes",
+			Shared: true,
+			Text:   "A volume has moved to other nodes",
 			Meaning: "The nodes that it moved to have everything; those that it left remove their " +
 				"replicas.",
 		},
@@ -312,18 +323,21 @@ func Events() []Event {
 		// The cluster and its nodes.
 		{
 			Name: "peer-up", ID: "a43a7d591336424588fdd94144231c84", Level: slog.LevelInfo,
+			Shared: true, Ends: "peer-down",
 			Text:    "A node is connected",
 			Meaning: "All connections to it stand.",
 		},
 		{
 			Name: "peer-down", ID: "492f7d20907d4e768b3b63e8246e43c2", Level: slog.LevelWarn,
-			Text: "The connection to a node is lost",
+			Shared: true,
+			Text:   "The connection to a node is lost",
 			Meaning: "Its agent has stopped, or the network between has failed. Volumes go on while a " +
 				"majority of their replicas can be reached.",
 			Next: "If it stays: trinas status; then the agent on that node, and the network.",
 		},
 		{
 			Name: "peer-unreachable", ID: "955de5c9d4f14899bb9d40c1c2c044d1", Level: slog.LevelWarn,
+			Shared:  true,
 			Text:    "A node cannot be connected to",
 			Meaning: "The agent tries on, and says so again when the reason changes.",
 			Next:    "See that the agent runs there, and that port 7370 is open between the nodes.",
@@ -360,18 +374,21 @@ func Events() []Event {
 		},
 		{
 			Name: "node-joined", ID: "93c531d505ad45549c3615cf7af36aab", Level: slog.LevelInfo,
-			Text: "A node has joined the cluster",
+			Shared: true,
+			Text:   "A node has joined the cluster",
 			Meaning: "It was admitted with a token and becomes a full member once it has the cluster's " +
 				"state.",
 		},
 		{
 			Name: "node-late", ID: "201a399548cd43ba82054868d8a60576", Level: slog.LevelWarn,
+			Shared:  true,
 			Text:    "A node that was admitted has not arrived",
 			Meaning: "It is no longer expected, and counts for nothing.",
 			Next:    "Let it join again, with a new token.",
 		},
 		{
 			Name: "node-removed", ID: "ca34ecdeaf1f4ba686d3be833b2ad7f1", Level: slog.LevelInfo,
+			Shared:  true,
 			Text:    "A node was removed from the cluster",
 			Meaning: "It keeps no replica any more and has no vote.",
 		},
@@ -417,7 +434,8 @@ func Events() []Event {
 		// Drills.
 		{
 			Name: "drill-begin", ID: "ca837e3c81fe4fe8bb4a82a769eff77f", Level: slog.LevelInfo,
-			Text: "A drill of a volume begins",
+			Shared: true,
+			Text:   "A drill of a volume begins",
 			Meaning: "Somebody has asked for it (trinas drill). Until drill-end a probe writes to the volume, and " +
 				"nodes are struck: their messages about it are what was asked for.",
 		},
@@ -428,6 +446,7 @@ func Events() []Event {
 		},
 		{
 			Name: "drill-end", ID: "fb385843cc8b415098ddd1db11e22a73", Level: slog.LevelInfo,
+			Shared: true, Ends: "drill-begin",
 			Text:    "A drill has ended",
 			Meaning: "Nothing of it is left on this node.",
 		},

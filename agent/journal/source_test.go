@@ -127,6 +127,9 @@ func TestEvents_Table(t *testing.T) {
 			t.Errorf("%s: id %q: malformed, or twice", e.Name, e.ID)
 		}
 		names[e.Name], ids[e.ID] = true, true
+		if _, known := table()[e.Ends]; e.Ends != "" && !known {
+			t.Errorf("%s ends %q, which is not in the table", e.Name, e.Ends)
+		}
 		if e.Text == "" || strings.HasSuffix(e.Text, ".") || e.Meaning == "" || strings.Contains(e.Meaning+e.Next, "  ") {
 			t.Errorf("%s: text %q, meaning %q, next %q", e.Name, e.Text, e.Meaning, e.Next)
 		}

@@ -151,7 +151,7 @@ func output(cmd *exec.Cmd, what string) ([]byte, error) {
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		said := strings.TrimSpace(stderr.String() + stdout.String())
+		said := strings.TrimSpace(stdout.String() + stderr.String()) // what went wrong comes last
 		return nil, fmt.Errorf("%s: %w: %s", what, err, said[max(0, len(said)-2000):])
 	}
 	return []byte(stdout.String()), nil

@@ -431,6 +431,32 @@ func Events() []Event {
 			Every:   time.Minute,
 		},
 
+		// The web page.
+		{
+			Name: "web-failed", ID: "2b7c93ade9494bf2921cad44bc476fdf", Level: slog.LevelWarn,
+			Text:    "The web page cannot be served",
+			Meaning: "Nothing else is concerned.",
+			Next:    "Set web.listen to an address and port that are free, or to nothing; then systemctl restart trinas.",
+		},
+		{
+			Name: "web-ended", ID: "8f1159fa8d554bccb6074399b0c5c5fb", Level: slog.LevelWarn,
+			Text:    "The web page has ended",
+			Meaning: "Nothing else is concerned.",
+			Next:    "systemctl restart trinas",
+		},
+		{
+			Name: "web-login", ID: "ed8a1e4373764f6e9a3f0adc8d15e4fa", Level: slog.LevelInfo,
+			Text:    "Somebody has logged in to the web page",
+			Meaning: "With a token from trinas web. The page only shows; the session lasts 12 hours.",
+		},
+		{
+			Name: "web-login-refused", ID: "5c0e157859d14c3bb5b340f27aa669f3", Level: slog.LevelWarn,
+			Text:    "A log-in to the web page was refused",
+			Meaning: "The token was wrong, used or older than ten minutes, or too many were tried from there.",
+			Next:    "Get a new link with trinas web. If it was nobody of yours: see who reaches web.listen.",
+			Every:   time.Minute,
+		},
+
 		// Drills.
 		{
 			Name: "drill-begin", ID: "ca837e3c81fe4fe8bb4a82a769eff77f", Level: slog.LevelInfo,

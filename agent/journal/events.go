@@ -197,6 +197,7 @@ func Events() []Event {
 		},
 		{
 			Name: "replica-back", ID: "6194f5b6ff314e129bebbf188f0f5a5c", Level: slog.LevelInfo,
+			Ends:    "replica-failed",
 			Text:    "A replica is back in service",
 			Meaning: "The disk of a replica that had failed answers again. The replica replays its log; trinas status shows when it is UpToDate.",
 		},
@@ -207,6 +208,7 @@ func Events() []Event {
 		},
 		{
 			Name: "verify-end", ID: "ed91ddfefefe44769e135a95f80c46ec", Level: slog.LevelInfo,
+			Ends:    "verify-begin",
 			Text:    "A verification has ended",
 			Meaning: "The line says how many ranges were found to differ, and how many of them are damaged still.",
 			Next:    "If damaged is not 0: trinas verify VOLUME --repair, and see the lines verify-damage.",

@@ -100,7 +100,6 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	if err := d.lockDataDir(); err != nil {
 		return err
 	}
-	d.keepEvents(beside)
 	if err := d.serveProfiles(); err != nil {
 		return err
 	}
@@ -119,6 +118,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	if node == nil {
 		return err
 	}
+	d.keepEvents(beside)
 	d.keepInvitations(beside, node)
 	d.keepLoad(node)
 	if err := d.serveNFS(node); err != nil {
@@ -511,7 +511,8 @@ func (d *daemon) setState(state string) {
 	d.state = state
 }
 
-// keepEvents takes up the events that an earlier run has kept, and keeps those of this one.
+// keepEvents takes up the events that an earlier run has kept, and keeps those of this one from now on: a
+// directory without an identity stays empty.
 func (d *daemon) keepEvents(ctx context.Context) {
 	d.ring.Load(d.config.DataDir)
 	d.besides.Go(func() {

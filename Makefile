@@ -6,9 +6,10 @@
 GO          ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# Debian packages by target.
+# Debian packages by target. WEB_PACKAGES: tests of the web page, which are skipped without.
 RULES_PACKAGES = prometheus
 RACE_PACKAGES  = gcc libc6-dev
+WEB_PACKAGES   = chromium
 DRILL_PACKAGES = iproute2
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
 BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind user-mode-linux fio
@@ -103,7 +104,7 @@ copyright: ## debian/copyright, when other modules are linked than before
 	mv build/copyright debian/copyright
 
 deps: ## install the Debian packages that the targets above need
-	packaging/deps.sh $(sort $(RULES_PACKAGES) $(RACE_PACKAGES) $(DEMO_PACKAGES) $(DRILL_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(PLUGIN_PACKAGES) $(BOOT_PACKAGES))
+	packaging/deps.sh $(sort $(RULES_PACKAGES) $(RACE_PACKAGES) $(WEB_PACKAGES) $(DEMO_PACKAGES) $(DRILL_PACKAGES) $(BENCH_PACKAGES) $(E2E_PACKAGES) $(PLUGIN_PACKAGES) $(BOOT_PACKAGES))
 
 tidy: ## go.mod, go.sum and the form of all Go files
 	$(GO) mod tidy

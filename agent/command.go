@@ -53,7 +53,7 @@ func newCommand(out, errOut io.Writer) *cobra.Command {
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.AddCommand(
 		c.agentCommand(), c.initCommand(), c.joinCommand(), c.tokenCommand(), c.nodeCommand(), c.volumeCommand(), c.verifyCommand(), c.imageCommand(),
-		c.statusCommand(), c.loadCommand(), c.eventsCommand(), c.drillCommand(), c.checkCommand(), c.rescueCommand(), c.wipeCommand(), c.versionCommand(),
+		c.statusCommand(), c.loadCommand(), c.eventsCommand(), c.webCommand(), c.drillCommand(), c.checkCommand(), c.rescueCommand(), c.wipeCommand(), c.versionCommand(),
 	)
 	return root
 }

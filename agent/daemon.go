@@ -19,6 +19,7 @@ import (
 	"trinas/agent/journal"
 	"trinas/agent/notify"
 	"trinas/agent/pve"
+	"trinas/agent/web"
 	"trinas/nfsgw"
 	"trinas/nfsgw/rpc"
 	"trinas/replica"
@@ -75,6 +76,7 @@ type daemon struct {
 	serving *nfsgw.Server // gateway, while it serves
 	load    *loadKeeper   // once there is a node
 	drilled *drill.Host   // drills, while they may be asked
+	page    *web.Server   // while it serves
 }
 
 func newDaemon(cfg config.Config, pprof string, log *slog.Logger) *daemon {
@@ -123,6 +125,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	d.takePartInDrills(node)
+	d.servePage(node)
 	d.setState(control.Running)
 	d.systemd.Ready(control.Running)
 	d.startPulse()
@@ -160,6 +163,7 @@ func (d *daemon) Close() error {
 	d.endBesides(ctx)
 	d.stopLoad(ctx)
 	d.leaveDrills()
+	d.stopPage(ctx)
 	return errors.Join(
 		d.stopNFS(ctx),
 		d.stopControl(ctx),
@@ -507,8 +511,8 @@ func (d *daemon) setState(state string) {
 	d.state = state
 }
 
-// keepEvents takes up the events that an earlier run has kept, and keeps those of this one. Not before there
-// is a node: a join that fails leaves nothing in the data directory.
+// keepEvents takes up the events that an earlier run has kept, and keeps those of this one from now on: a
+// directory without an identity stays empty.
 func (d *daemon) keepEvents(ctx context.Context) {
 	d.ring.Load(d.config.DataDir)
 	d.besides.Go(func() {

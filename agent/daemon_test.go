@@ -35,6 +35,7 @@ func testConfig(t *testing.T) config.Config {
 	c.NFS.Portmap = config.PortmapOff
 	c.NFS.PrivilegedPorts = false
 	c.Log.Segment = 16 * config.MiB
+	c.Web.Listen = ""
 	c.PVE.Dir = "" // the tests' own where they have one
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)

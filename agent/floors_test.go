@@ -13,11 +13,11 @@ import (
 // around the product (packaging/...) stand above everything.
 func floors() map[string]int {
 	return map[string]int{
-		"replica/disk": 0, "replica/latency": 0, "nfsgw/rpc": 0, "agent/config": 0, "agent/datadir": 0, "agent/journal": 0, "agent/load": 0, "agent/notify": 0, "agent/pve": 0,
+		"replica/disk": 0, "replica/latency": 0, "nfsgw/rpc": 0, "agent/config": 0, "agent/datadir": 0, "agent/journal": 0, "agent/load": 0, "agent/notify": 0, "agent/pve": 0, "agent/web/browser": 0,
 		"replica/wal": 1, "replica/volume": 1, "replica/transport": 1, "nfsgw/nfs3": 1,
 		"replica":     2,
 		"replica/sim": 3, "nfsgw": 3, "agent/image": 3, "agent/drill": 3,
-		"agent/check": 4, "agent/control": 4, "agent/metrics": 4, "agent/rescue": 4,
+		"agent/check": 4, "agent/control": 4, "agent/metrics": 4, "agent/rescue": 4, "agent/web": 4,
 		"agent": 5,
 	}
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -261,6 +262,11 @@ func (n *Node) Name() string { return n.identity.Name }
 
 // ClusterID is the id of the node's cluster.
 func (n *Node) ClusterID() string { return n.identity.Cluster }
+
+// Certificate is the node's, with its key: what it shows to whoever connects to it.
+func (n *Node) Certificate() (tls.Certificate, error) {
+	return tls.X509KeyPair([]byte(n.identity.Cert), []byte(n.identity.Key))
+}
 
 // Node is the node's number as operations carry it.
 func (n *Node) Node() uint16 { return uint16(n.id) }

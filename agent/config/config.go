@@ -50,6 +50,7 @@ type Config struct {
 	Load       Sampling   `toml:"load"`
 	Metrics    Metrics    `toml:"metrics"`
 	PVE        PVE        `toml:"pve"`
+	Web        Web        `toml:"web"`
 }
 
 // Control is the table [control].
@@ -132,6 +133,11 @@ type Metrics struct {
 	Listen string `toml:"listen"`
 }
 
+// Web is the table [web]. Listen "": no web page.
+type Web struct {
+	Listen string `toml:"listen"`
+}
+
 // PVE is the table [pve]. Dir "": Proxmox is left alone.
 type PVE struct {
 	Dir string `toml:"dir"`
@@ -156,6 +162,7 @@ func Default() Config {
 		},
 		Load: Sampling{Interval: Duration(3 * time.Second)},
 		PVE:  PVE{Dir: "/etc/pve"},
+		Web:  Web{Listen: "127.0.0.1:7372"},
 	}
 }
 

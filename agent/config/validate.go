@@ -59,6 +59,7 @@ func (c *Config) Validate() error {
 		inRange("memory.limit", c.Memory.Limit, 64*MiB, TiB),
 		c.metricsListen(),
 		c.pveDir(),
+		c.webListen(),
 	}
 	for _, err := range checks {
 		if err != nil {
@@ -66,6 +67,13 @@ func (c *Config) Validate() error {
 		}
 	}
 	return c.together()
+}
+
+func (c *Config) webListen() error {
+	if c.Web.Listen == "" {
+		return nil
+	}
+	return address("web.listen", c.Web.Listen)
 }
 
 // together checks keys whose values depend on each other.

@@ -57,6 +57,8 @@ type Agent interface {
 	About() About
 	// Cluster returns the node, or replica.ErrNoIdentity until Init or Join has succeeded.
 	Cluster() (Cluster, error)
+	// Web makes a token for the agent's web page.
+	Web() (WebLogin, error)
 	// Events is what has happened on all nodes after since.
 	Events(ctx context.Context, since time.Time) Events
 	// Init makes this node the first of a new cluster. node "": as configured.
@@ -71,7 +73,7 @@ type Agent interface {
 // Level counts what the API can do. Every answer has it in LevelHeader, and a request may have the one
 // that it needs there: an agent of less refuses it. 1: all but the following. 2: service, activate,
 // deactivate, images. 3: the headers, provide, file, folders of images, how to mount, load, health in
-// service, ask, events.
+// service, ask, events, web.
 const Level = 3
 
 const (
@@ -116,6 +118,15 @@ type Invitation struct {
 	Token   string `json:"token"` // good once, for an hour
 	Address string `json:"address"`
 	Command string `json:"command"` // to be typed on the other node
+}
+
+// WebLogin is a way into the agent's web page.
+type WebLogin struct {
+	Address     string    `json:"address"`     // https://host:port/
+	Token       string    `json:"token"`       // good once
+	Link        string    `json:"link"`        // the log-in page's address with the token
+	Until       time.Time `json:"until"`       // how long the token is good
+	Fingerprint string    `json:"fingerprint"` // of the certificate: SHA-256, as browsers show it
 }
 
 // Events is the answer to GET /v1/events: what has happened on all nodes, in order of time.

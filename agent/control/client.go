@@ -126,6 +126,12 @@ func (c *Client) Events(ctx context.Context, since time.Time) (Events, error) {
 	return out, c.do(ctx, http.MethodGet, "/v1/events?since="+url.QueryEscape(since.Format(time.RFC3339Nano)), nil, &out)
 }
 
+// Web asks for a way into the agent's web page, good once.
+func (c *Client) Web(ctx context.Context) (WebLogin, error) {
+	var out WebLogin
+	return out, c.do(ctx, http.MethodPost, "/v1/web", nil, &out)
+}
+
 // Ask has the agent bring a request, JSON, to the agent of a node (which may be itself), and its
 // answer, JSON, back.
 func (c *Client) Ask(ctx context.Context, node, topic string, body []byte) ([]byte, error) {

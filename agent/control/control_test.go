@@ -31,6 +31,8 @@ type fakeNode struct {
 	block  chan struct{} // when set, requests for a token wait for it or their context
 }
 
+func (f *fakeNode) Web() (WebLogin, error) { return WebLogin{Token: "T"}, nil }
+
 func (f *fakeNode) Events(_ context.Context, since time.Time) Events {
 	return Events{Events: []Event{{Nodes: []string{since.UTC().Format(time.RFC3339Nano)}}}}
 }

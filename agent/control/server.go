@@ -51,6 +51,10 @@ func Serve(l net.Listener, agent Agent, log *slog.Logger) *Server {
 	return s
 }
 
+// Handler answers requests that come another way than by the socket: whoever hands them on has to know
+// who asks. The same bounds hold for all.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
 // Shutdown takes no more requests and waits for those under way, at most until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
@@ -79,6 +83,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("DELETE /v1/nodes/{name}", s.removeNode)
 	mux.HandleFunc("POST /v1/nodes/{name}/replace", s.replaceNode)
 	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/web", s.web)
 	mux.HandleFunc("POST /v1/nodes/{name}/ask/{topic}", s.ask)
 	mux.HandleFunc("GET /v1/volumes/{name}/service", s.service)
 	mux.HandleFunc("GET /v1/volumes/{name}/images", s.images)
@@ -308,6 +313,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, s.agent.Events(r.Context(), since))
+}
+
+func (s *Server) web(w http.ResponseWriter, _ *http.Request) {
+	login, err := s.agent.Web()
+	finish(w, login, err)
 }
 
 // ask brings a request, JSON, to the agent of a node and its answer, JSON, back.

@@ -42,8 +42,8 @@ func NewFile(dial Dial, through, volume, name string, create bool) *File {
 // Write writes p, at most nfs3.MaxIOBytes, and returns once the gateway has answered that it is
 // durable (FILE_SYNC).
 func (f *File) Write(ctx context.Context, p []byte, offset int64) error {
-	return f.patiently(ctx, "write", func(ctx context.Context) error {
-		n, _, err := f.client.Write(ctx, f.handle, uint64(offset), p, nfs3.FileSync)
+	return f.Patiently(ctx, "write", func(ctx context.Context, c *nfs3.Client, handle []byte) error {
+		n, _, err := c.Write(ctx, handle, uint64(offset), p, nfs3.FileSync)
 		if err == nil && int(n) != len(p) {
 			return fmt.Errorf("the server took %d of %d bytes", n, len(p))
 		}
@@ -53,8 +53,8 @@ func (f *File) Write(ctx context.Context, p []byte, offset int64) error {
 
 // Read returns length bytes, or fewer at the file's end.
 func (f *File) Read(ctx context.Context, length int, offset int64) (data []byte, err error) {
-	err = f.patiently(ctx, "read", func(ctx context.Context) error {
-		data, _, err = f.client.Read(ctx, f.handle, uint64(offset), uint32(length))
+	err = f.Patiently(ctx, "read", func(ctx context.Context, c *nfs3.Client, handle []byte) error {
+		data, _, err = c.Read(ctx, handle, uint64(offset), uint32(length))
 		return err
 	})
 	return data, err
@@ -62,8 +62,8 @@ func (f *File) Read(ctx context.Context, length int, offset int64) (data []byte,
 
 // Attr returns the file's attributes.
 func (f *File) Attr(ctx context.Context) (attr nfs3.Attr, err error) {
-	err = f.patiently(ctx, "getattr", func(ctx context.Context) error {
-		attr, err = f.client.GetAttr(ctx, f.handle)
+	err = f.Patiently(ctx, "getattr", func(ctx context.Context, c *nfs3.Client, handle []byte) error {
+		attr, err = c.GetAttr(ctx, handle)
 		return err
 	})
 	return attr, err
@@ -71,23 +71,17 @@ func (f *File) Attr(ctx context.Context) (attr nfs3.Attr, err error) {
 
 // Remove removes the file. One that is not there is no error.
 func (f *File) Remove(ctx context.Context) error {
-	err := f.patiently(ctx, "remove", func(ctx context.Context) error {
-		root, err := f.client.Mnt(ctx, "/"+f.volume)
+	err := f.Patiently(ctx, "remove", func(ctx context.Context, c *nfs3.Client, handle []byte) error {
+		root, err := c.Mnt(ctx, "/"+f.volume)
 		if err != nil {
 			return err
 		}
-		return f.client.Remove(ctx, root, f.name)
+		return c.Remove(ctx, root, f.name)
 	})
 	if IsStatus(err, nfs.NFSStatusNoEnt) {
 		return nil
 	}
 	return err
-}
-
-// Call makes a call of the caller's own, verb in messages, until the server has answered it: call is
-// given a connection and the file's handle, once for each attempt.
-func (f *File) Call(ctx context.Context, verb string, call func(ctx context.Context, c *nfs3.Client, handle []byte) error) error {
-	return f.patiently(ctx, verb, func(ctx context.Context) error { return call(ctx, f.client, f.handle) })
 }
 
 // Close ends the connection. The next call makes a new one.
@@ -98,8 +92,9 @@ func (f *File) Close() {
 	}
 }
 
-// patiently makes one call until the server has answered it.
-func (f *File) patiently(ctx context.Context, verb string, call func(context.Context) error) error {
+// Patiently calls call, with a client of the gateway and the file's handle, until the server has answered
+// it. verb is for messages.
+func (f *File) Patiently(ctx context.Context, verb string, call func(ctx context.Context, c *nfs3.Client, handle []byte) error) error {
 	for {
 		err := f.attempt(ctx, call)
 		if err == nil {
@@ -117,7 +112,7 @@ func (f *File) patiently(ctx context.Context, verb string, call func(context.Con
 	}
 }
 
-func (f *File) attempt(ctx context.Context, call func(context.Context) error) error {
+func (f *File) attempt(ctx context.Context, call func(context.Context, *nfs3.Client, []byte) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if f.client == nil {
@@ -126,7 +121,7 @@ func (f *File) attempt(ctx context.Context, call func(context.Context) error) er
 			return err
 		}
 	}
-	err := call(ctx)
+	err := call(ctx, f.client, f.handle)
 	if status := (*nfs3.StatusError)(nil); err != nil && !errors.As(err, &status) {
 		f.Close() // whatever comes next needs a new connection
 	}

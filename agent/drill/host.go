@@ -284,23 +284,23 @@ func (h *Host) check(ctx context.Context, r *running, req request) (answer, erro
 	}
 	file := NewFile(h.opt.Gateway, h.opt.Node.Name(), r.Volume, fileName(req.Node), false)
 	defer file.Close()
-	found, err := CheckFile(ctx, file, *req.Ledger)
+	found, err := CheckFile(ctx, file, *req.Ledger, blockBytes)
 	return answer{Losses: &found}, err
 }
 
 // CheckFile compares a whole file with what was acknowledged. Not while it is written to.
-func CheckFile(ctx context.Context, file *File, ledger Ledger) (Losses, error) {
-	const perRead = nfs3.MaxIOBytes / BlockBytes // slots
+func CheckFile(ctx context.Context, file *File, ledger Ledger, blockBytes int) (Losses, error) {
+	perRead, size := uint64(max(1, nfs3.MaxIOBytes/blockBytes)), uint64(blockBytes)
 	var found Losses
 	for at := uint64(0); at < ledger.Slots; at += perRead {
 		count := min(perRead, ledger.Slots-at)
-		b, err := file.Read(ctx, int(count*BlockBytes), int64(at)*BlockBytes)
+		b, err := file.Read(ctx, int(count*size), int64(at*size))
 		if err != nil {
 			return found, fmt.Errorf("check acknowledged writes: %w", err)
 		}
 		for i := range count {
-			from := min(i*BlockBytes, uint64(len(b)))
-			ledger.Check(at+i, b[from:min(from+BlockBytes, uint64(len(b)))], &found)
+			from := min(i*size, uint64(len(b)))
+			ledger.Check(at+i, b[from:min(from+size, uint64(len(b)))], &found)
 		}
 	}
 	return found, nil

@@ -7,12 +7,7 @@ import (
 	"math/rand/v2"
 )
 
-// BlockBytes is the size of a block that a drill writes and checks.
-const BlockBytes = 4096
-
 const blockMagic = 0x7472696e61730001
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // EncodeBlock fills b, whose length is a multiple of 8, at least 32:
 //
@@ -30,7 +25,9 @@ func EncodeBlock(b []byte, slot, sequence uint64) {
 }
 
 // checksum is over all of a block but its last 4 bytes.
-func checksum(b []byte) uint32 { return crc32.Checksum(b[:len(b)-4], castagnoli) }
+func checksum(b []byte) uint32 {
+	return crc32.Checksum(b[:len(b)-4], crc32.MakeTable(crc32.Castagnoli))
+}
 
 // DecodeBlock returns what a block says it is; ok is false when it is not whole.
 func DecodeBlock(b []byte) (slot, sequence uint64, ok bool) {
@@ -66,11 +63,11 @@ func (l *Ledger) Expect(slot uint64) uint64 {
 	return slot + 1 + (l.Acknowledged-slot-1)/l.Slots*l.Slots
 }
 
-// Losses is what a check of the file has found.
+// Losses is what checks of files have found.
 type Losses struct {
-	Lost    int    `json:"lost"`    // slots that hold less than was acknowledged
-	Damaged int    `json:"damaged"` // slots that hold what was never written there
-	First   string `json:"first,omitempty"`
+	Lost    int    `json:"lost"`            // slots that hold less than was acknowledged
+	Damaged int    `json:"damaged"`         // slots that hold what was never written there
+	First   string `json:"first,omitempty"` // what is wrong with the first of them
 }
 
 // Check compares one slot's bytes with the ledger. A slot may hold the one write that was begun
@@ -108,7 +105,7 @@ func blank(b []byte) bool {
 }
 
 // Shows checks what a read of a slot has shown that began when least was the newest acknowledged
-// write there (Expect): that or a newer one, up to the one begun last.
+// write there: that or a newer one, up to the one begun last.
 func (l *Ledger) Shows(slot, least uint64, b []byte) error {
 	gotSlot, got, ok := DecodeBlock(b)
 	switch {

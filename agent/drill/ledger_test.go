@@ -8,7 +8,7 @@ func fill(slots uint64, writes int) (*Ledger, [][]byte) {
 	file := make([][]byte, slots)
 	for range writes {
 		slot, sequence := l.Next()
-		file[slot] = make([]byte, BlockBytes)
+		file[slot] = make([]byte, blockBytes)
 		EncodeBlock(file[slot], slot, sequence)
 		l.Acknowledge()
 	}

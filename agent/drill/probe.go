@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	probeSlots = 256                  // of BlockBytes, written round and round
+	blockBytes = 4096                 // of one write and read
+	probeSlots = 256                  // of blockBytes, written round and round
 	probePause = 2 * time.Millisecond // between a read and the next write: a probe must not load what it measures
 )
 
@@ -60,7 +61,7 @@ func (p *probe) run(ctx context.Context) {
 	defer p.file.Close()
 	pause := time.NewTicker(probePause)
 	defer pause.Stop()
-	block := make([]byte, BlockBytes)
+	block := make([]byte, blockBytes)
 	for {
 		if err := p.once(ctx, block); err != nil {
 			if ctx.Err() == nil {
@@ -85,11 +86,11 @@ func (p *probe) once(ctx context.Context, block []byte) error {
 	p.mu.Unlock()
 	EncodeBlock(block, slot, sequence)
 	began := time.Now()
-	if err := p.file.Write(ctx, block, int64(slot)*BlockBytes); err != nil {
+	if err := p.file.Write(ctx, block, int64(slot)*blockBytes); err != nil {
 		return err
 	}
 	p.wrote(time.Now(), began)
-	got, err := p.file.Read(ctx, BlockBytes, int64(slot)*BlockBytes)
+	got, err := p.file.Read(ctx, blockBytes, int64(slot)*blockBytes)
 	if err != nil {
 		return err
 	}

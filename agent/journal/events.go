@@ -197,6 +197,7 @@ func Events() []Event {
 		},
 		{
 			Name: "replica-back", ID: "6194f5b6ff314e129bebbf188f0f5a5c", Level: slog.LevelInfo,
+			Ends:    "replica-failed",
 			Text:    "A replica is back in service",
 			Meaning: "The disk of a replica that had failed answers again. The replica replays its log; trinas status shows when it is UpToDate.",
 		},
@@ -207,6 +208,7 @@ func Events() []Event {
 		},
 		{
 			Name: "verify-end", ID: "ed91ddfefefe44769e135a95f80c46ec", Level: slog.LevelInfo,
+			Ends:    "verify-begin",
 			Text:    "A verification has ended",
 			Meaning: "The line says how many ranges were found to differ, and how many of them are damaged still.",
 			Next:    "If damaged is not 0: trinas verify VOLUME --repair, and see the lines verify-damage.",
@@ -428,6 +430,32 @@ func Events() []Event {
 			Text:    "The cluster's membership cannot be changed now",
 			Meaning: "It is tried again four times a second.",
 			Next:    "If it goes on: trinas status.",
+			Every:   time.Minute,
+		},
+
+		// The web page.
+		{
+			Name: "web-failed", ID: "2b7c93ade9494bf2921cad44bc476fdf", Level: slog.LevelWarn,
+			Text:    "The web page cannot be served",
+			Meaning: "Nothing else is concerned.",
+			Next:    "Set web.listen to an address and port that are free, or to nothing; then systemctl restart trinas.",
+		},
+		{
+			Name: "web-ended", ID: "8f1159fa8d554bccb6074399b0c5c5fb", Level: slog.LevelWarn,
+			Text:    "The web page has ended",
+			Meaning: "Nothing else is concerned.",
+			Next:    "systemctl restart trinas",
+		},
+		{
+			Name: "web-login", ID: "ed8a1e4373764f6e9a3f0adc8d15e4fa", Level: slog.LevelInfo,
+			Text:    "Somebody has logged in to the web page",
+			Meaning: "With a token from trinas web. The page only shows; the session lasts 12 hours.",
+		},
+		{
+			Name: "web-login-refused", ID: "5c0e157859d14c3bb5b340f27aa669f3", Level: slog.LevelWarn,
+			Text:    "A log-in to the web page was refused",
+			Meaning: "The token was wrong, used or older than ten minutes, or too many were tried from there.",
+			Next:    "Get a new link with trinas web. If it was nobody of yours: see who reaches web.listen.",
 			Every:   time.Minute,
 		},
 

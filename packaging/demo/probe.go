@@ -55,7 +55,7 @@ func newProbe(n *lab.Node, volume string) *probe {
 // last is.
 func (p *probe) run(ctx context.Context) error {
 	defer p.file.Close()
-	block := make([]byte, drill.BlockBytes)
+	block := make([]byte, blockBytes)
 	pause := time.NewTicker(probePause)
 	defer pause.Stop()
 	for count := uint64(1); ; count++ {
@@ -64,7 +64,7 @@ func (p *probe) run(ctx context.Context) error {
 			return unlessEnded(ctx, err)
 		}
 		p.note()
-		got, err := p.file.Read(ctx, drill.BlockBytes, 0)
+		got, err := p.file.Read(ctx, blockBytes, 0)
 		if err != nil {
 			return unlessEnded(ctx, err)
 		}

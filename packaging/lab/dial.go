@@ -1,16 +1,12 @@
 package lab
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
-
-	"trinas/nfsgw/nfs3"
 )
 
 // inNamespace runs f on a thread that is in a network namespace. A socket stays in the namespace
@@ -38,22 +34,4 @@ func inNamespace(ns string, f func()) error {
 	}
 	runtime.UnlockOSThread()
 	return nil
-}
-
-// MakeDirs makes folders in an export ("/demo") of this host itself, each in the one before it.
-func (h *Host) MakeDirs(ctx context.Context, export string, names ...string) error {
-	var client *nfs3.Client
-	var err error
-	nsErr := inNamespace(h.NS, func() { client, err = nfs3.Dial(ctx, nfsAddress, h.Name, true) })
-	if err = errors.Join(nsErr, err); err != nil {
-		return err
-	}
-	defer client.Close()
-	dir, err := client.Mnt(ctx, export)
-	for _, name := range names {
-		if err == nil {
-			dir, err = client.MkDir(ctx, dir, name, 0o755)
-		}
-	}
-	return err
 }

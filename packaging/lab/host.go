@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"trinas/nfsgw/nfs3"
 )
 
 // namespaceDir is where ip-netns(8) keeps namespaces that have a name.
@@ -90,6 +92,24 @@ func (h *Host) Output(ctx context.Context, name string, args ...string) ([]byte,
 // URL names a file in an NFS export ("/demo") of this host itself, for QEMU's NFS client. That
 // client asks port 111 of the address where NFS and MOUNT are.
 func (h *Host) URL(export, name string) string { return "nfs://127.0.0.1" + export + "/" + name }
+
+// MakeDirs makes folders in an export ("/demo") of this host itself, each in the one before it.
+func (h *Host) MakeDirs(ctx context.Context, export string, names ...string) error {
+	var client *nfs3.Client
+	var err error
+	nsErr := inNamespace(h.NS, func() { client, err = nfs3.Dial(ctx, nfsAddress, h.Name, true) })
+	if err = errors.Join(nsErr, err); err != nil {
+		return err
+	}
+	defer client.Close()
+	dir, err := client.Mnt(ctx, export)
+	for _, name := range names {
+		if err == nil {
+			dir, err = client.MkDir(ctx, dir, name, 0o755)
+		}
+	}
+	return err
+}
 
 // Convert copies a raw image by qemu-img convert, run on this host. Source and destination are
 // paths or URLs. Runs of zeros become holes.

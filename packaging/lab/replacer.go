@@ -12,10 +12,11 @@ import (
 )
 
 // Replacer replaces a file by renaming a new one over it, again and again, as an editor or a database
-// does, and remembers which content was acknowledged. Content number n is one block (encodeBlock).
+// does, and remembers which content was acknowledged. Content number n is one block (drill.EncodeBlock).
 type Replacer struct {
 	root         *drill.File // of the volume
-	volume, name string
+	volume       string
+	name         string
 	attempts     int
 	begun        uint64
 	acknowledged uint64
@@ -34,7 +35,7 @@ func (r *Replacer) Run(ctx context.Context) error {
 	defer r.root.Close()
 	for ctx.Err() == nil {
 		r.begun = r.acknowledged + 1
-		err := r.root.Call(ctx, "replace "+r.name+" in", r.replace)
+		err := r.root.Patiently(ctx, "replace "+r.name+" in", r.replace)
 		if ctx.Err() != nil {
 			break
 		}

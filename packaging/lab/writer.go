@@ -2,11 +2,9 @@ package lab
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"trinas/agent/drill"
-	"trinas/nfsgw/nfs3"
 )
 
 // Writer keeps one write under way to a file of numbered slots, round and round, each acknowledged as
@@ -76,21 +74,6 @@ func (w *Writer) Read(ctx context.Context, file *drill.File, slot uint64) error 
 // Check reads the whole file back through another and compares it with what was acknowledged. Not
 // while Run writes.
 func (w *Writer) Check(ctx context.Context, file *drill.File) (drill.Losses, error) {
-	perRead := uint64(max(1, nfs3.MaxIOBytes/w.blockBytes)) // blocks
-	size := uint64(w.blockBytes)
-	var found drill.Losses
 	defer file.Close()
-	for at := uint64(0); at < w.ledger.Slots; at += perRead {
-		n := min(perRead, w.ledger.Slots-at)
-		b, err := file.Read(ctx, int(n*size), int64(at*size))
-		if err != nil {
-			return found, fmt.Errorf("check acknowledged writes: %w", err)
-		}
-		for i := range n {
-			from := min(i*size, uint64(len(b)))
-			to := min(from+size, uint64(len(b)))
-			w.ledger.Check(at+i, b[from:to], &found)
-		}
-	}
-	return found, nil
+	return drill.CheckFile(ctx, file, w.ledger, w.blockBytes)
 }

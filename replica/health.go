@@ -52,6 +52,8 @@ type heard struct {
 	own  Machine
 	by   map[uint64]report
 	when map[uint64]time.Duration // by the node's clock
+
+	silent map[uint64]bool // those that were asked since, and did not answer in time
 }
 
 // Tell makes m what this node tells the others of its machine, until the next call.
@@ -104,12 +106,27 @@ func (n *Node) note(node uint64, r report) {
 	n.heard.mu.Lock()
 	defer n.heard.mu.Unlock()
 	n.heard.by[node], n.heard.when[node] = r, n.opt.Clock()
+	delete(n.heard.silent, node)
 	for id := range n.heard.by {
 		if s.node(id) == nil {
 			delete(n.heard.by, id)
 			delete(n.heard.when, id)
+			delete(n.heard.silent, id)
 		}
 	}
+}
+
+// noteSilent remembers that a node has not answered in time.
+func (n *Node) noteSilent(node uint64) {
+	n.heard.mu.Lock()
+	defer n.heard.mu.Unlock()
+	n.heard.silent[node] = true
+}
+
+func (n *Node) isSilent(node uint64) bool {
+	n.heard.mu.Lock()
+	defer n.heard.mu.Unlock()
+	return n.heard.silent[node]
 }
 
 // recent is what a node has told within heardKeep.

@@ -99,7 +99,7 @@ func Open(opt Options) (*Node, error) {
 		closing:  make(chan struct{}),
 		done:     make(chan struct{}),
 		current:  currency{asking: make(chan struct{}, 1)},
-		heard:    heard{by: map[uint64]report{}, when: map[uint64]time.Duration{}},
+		heard:    heard{by: map[uint64]report{}, when: map[uint64]time.Duration{}, silent: map[uint64]bool{}},
 		speed:    slowLog{every: opt.Heartbeat},
 	}
 	n.opt.Log = n.log

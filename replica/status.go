@@ -106,14 +106,18 @@ type report struct {
 const (
 	// statusWait bounds how long Status waits for the other nodes. For those that take longer there is
 	// what they told before (Gather).
-	statusWait = 30 * time.Millisecond
-	// leaderWait is the same for who needs to know today's primary.
+	statusWait = 25 * time.Millisecond
+	// silentWait is the same for those that did not answer the last time.
+	silentWait = 5 * time.Millisecond
+	// leaderWait is the same for who needs to know how things are now.
 	leaderWait = 300 * time.Millisecond
 )
 
 // Status gathers the cluster's state. It answers within statusWait, whatever the others do: those that do
 // not answer are shown as they were heard last, for heardKeep.
-func (n *Node) Status(ctx context.Context) Status { return n.status(n.ask(ctx, statusWait)) }
+func (n *Node) Status(ctx context.Context) Status {
+	return n.status(n.ask(ctx, statusWait, silentWait))
+}
 
 // Known is Status without asking anybody.
 func (n *Node) Known() Status { return n.status(nil) }
@@ -190,15 +194,14 @@ func (n *Node) unheard(v *VolumeInfo) VolumeStatus {
 
 // Gather asks the other nodes for what they tell of themselves, so that Status and Told have it
 // when somebody asks. It waits for all that are connected, until ctx ends.
-func (n *Node) Gather(ctx context.Context) { n.ask(ctx, gatherWait) }
+func (n *Node) Gather(ctx context.Context) { n.ask(ctx, gatherWait, gatherWait) }
 
 // gatherWait bounds Gather.
 const gatherWait = 2 * time.Second
 
-// ask asks the nodes that are connected for their reports, and returns those that came within wait.
-func (n *Node) ask(ctx context.Context, wait time.Duration) map[uint64]report {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
+// ask asks the nodes that are connected for their reports, and returns those that came within wait, or
+// within silent from those that did not answer the last time.
+func (n *Node) ask(ctx context.Context, wait, silent time.Duration) map[uint64]report {
 	var mu sync.Mutex
 	fresh := map[uint64]report{}
 	var asking sync.WaitGroup
@@ -206,9 +209,16 @@ func (n *Node) ask(ctx context.Context, wait time.Duration) map[uint64]report {
 		if !n.net.Connected(id) {
 			continue
 		}
+		patience := wait
+		if n.isSilent(id) {
+			patience = silent
+		}
 		asking.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
 			raw, err := n.net.Call(ctx, id, []byte{callStatus})
 			if err != nil {
+				n.noteSilent(id)
 				return // it shows as not connected, or as it was heard last
 			}
 			var r report

@@ -77,7 +77,7 @@ func (n *Node) CreateVolume(ctx context.Context, name string, replicas int) (Vol
 // the start.
 func (n *Node) formed(ctx context.Context, id volume.ID, name string) (VolumeStatus, error) {
 	for {
-		status := n.Status(ctx)
+		status := n.status(n.ask(ctx, leaderWait, leaderWait))
 		i := slices.IndexFunc(status.Volumes, func(v VolumeStatus) bool { return v.ID == id })
 		var missing []string
 		if i >= 0 && status.Volumes[i].Primary != "" {
@@ -195,7 +195,7 @@ func (n *Node) primaryOf(ctx context.Context, v *VolumeInfo) uint64 {
 	if g := n.group(uint64(v.ID)); g != nil {
 		return g.view.Load().leader
 	}
-	known, _ := n.volumesHeard(n.ownReport(), n.ask(ctx, leaderWait))
+	known, _ := n.volumesHeard(n.ownReport(), n.ask(ctx, leaderWait, leaderWait))
 	for _, s := range known {
 		if s.ID == v.ID {
 			return s.primary

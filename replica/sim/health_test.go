@@ -52,6 +52,9 @@ func TestCluster_StatusOfHungNodes(t *testing.T) {
 		if took > 50*time.Millisecond {
 			t.Errorf("status took %s", took)
 		}
+		if _, took := c.statusTook(me); took > 10*time.Millisecond {
+			t.Errorf("status took %s though the others were known to hang", took)
+		}
 		if v := st.Volumes[0]; v.Primary != "node1" || v.Replicas[0].State == replica.Unknown {
 			t.Errorf("what the primary had told is forgotten: %+v", v)
 		}

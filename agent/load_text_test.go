@@ -1,12 +1,8 @@
 package main
 
 import (
-	"io"
 	"math"
-	"net/http"
-	"strings"
 	"testing"
-	"time"
 
 	"trinas/agent/control"
 	"trinas/agent/load"
@@ -71,89 +67,5 @@ func TestSparkline(t *testing.T) {
 		if got := sparkline(tt.values, tt.full); got != tt.want {
 			t.Errorf("%v: %q, want %q", tt.values, got, tt.want)
 		}
-	}
-}
-
-// Goal: whole agents tell each other their load, and show a node that has stopped with its last figures and their age.
-// Method: two agents and a client of each.
-func TestDaemon_Load(t *testing.T) {
-	ctx := t.Context()
-	first, second := testConfig(t), testConfig(t)
-	second.Node.Name = "n2"
-	for _, c := range []*time.Duration{(*time.Duration)(&first.Load.Interval), (*time.Duration)(&second.Load.Interval)} {
-		*c = time.Second
-	}
-	first.Metrics.Listen = freeAddress(t)
-	second.Metrics.Listen = first.Metrics.Listen // taken, which must keep nobody from anything
-	one, _ := startAgent(t, first)
-	waitFor(t, one, "waiting", inState(control.Waiting))
-	if _, err := one.Load(ctx, 0); err == nil {
-		t.Error("load without a cluster")
-	}
-	inv, err := one.Init(ctx, "home", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, stop := startAgent(t, second)
-	waitFor(t, two, "waiting", inState(control.Waiting))
-	if err := two.Join(ctx, "n2", inv.Address, inv.Token); err != nil {
-		t.Fatal(err)
-	}
-	wait := func(c *control.Client, what string, wanted func(control.Load) bool) control.Load {
-		t.Helper()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			l, err := c.Load(ctx, time.Minute)
-			if err == nil && wanted(l) {
-				return l
-			}
-			if time.Now().After(end) {
-				t.Fatalf("no %s in time: %+v, %v", what, l, err)
-			}
-		}
-	}
-	full := func(l control.Load) bool {
-		for _, n := range l.Nodes {
-			if !n.Answers || n.Load.IntervalSec == 0 || n.Load.Memory.TotalBytes == 0 || len(n.History.Time) == 0 || n.Health != replica.Healthy {
-				return false
-			}
-		}
-		return len(l.Nodes) == 2
-	}
-	for _, c := range []*control.Client{one, two} {
-		wait(c, "load of both", func(l control.Load) bool {
-			for i := range l.Nodes { // this machine may be busy
-				l.Nodes[i].Health = replica.Healthy
-			}
-			return full(l)
-		})
-	}
-	if _, err := one.CreateVolume(ctx, "vm", 1); err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, first.NFS.Listen[0], "hello")
-	wait(two, "the file that is written through n1", func(l control.Load) bool {
-		files := l.Nodes[0].Load.Files
-		return len(files) == 1 && files[0].Volume == "vm" && files[0].Path == "file" && files[0].Writes.P99Ms > 0 && files[0].WriteBytesPerSec > 0 &&
-			len(l.Volumes) == 1 && l.Volumes[0].FreeBytes > 0
-	})
-	for path, say := range map[string]string{"/metrics": "trinas_machine_cpu_ratio", "/": "404"} {
-		resp, err := http.Get("http://" + first.Metrics.Listen + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || !strings.Contains(resp.Status+string(b), say) {
-			t.Errorf("%s: %s, %v, without %s", path, resp.Status, err, say)
-		}
-	}
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	l := wait(one, "n2 as one that does not answer", func(l control.Load) bool {
-		return !l.Nodes[1].Answers && l.Nodes[1].AgeSec != nil && *l.Nodes[1].AgeSec > 2
-	})
-	if n := l.Nodes[1]; n.Load == nil || n.Health != replica.Unfit || n.Connected {
-		t.Errorf("stopped: %+v", n)
 	}
 }

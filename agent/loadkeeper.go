@@ -24,6 +24,7 @@ type loadKeeper struct {
 
 	// The goroutine's own.
 	sampler *load.Sampler
+	names   *imageNames
 	writes  latency.Counts // of the log, at the last look
 	looked  time.Time
 
@@ -41,6 +42,7 @@ func startLoadKeeper(interval time.Duration, dataDir string, node *replica.Node,
 	k := &loadKeeper{
 		interval: interval, node: node, gateway: gateway, log: log,
 		sampler: load.NewSampler(load.Options{DataDir: dataDir, Peers: node.PeerAddresses}),
+		names:   &imageNames{node: node, log: log},
 		stopped: cancel, ended: make(chan struct{}),
 		histories: map[string]*load.History{}, newest: map[string]*load.Report{},
 	}
@@ -59,6 +61,7 @@ func (k *loadKeeper) stop(ctx context.Context) {
 
 func (k *loadKeeper) run(ctx context.Context) {
 	defer close(k.ended)
+	defer k.names.stop()
 	tick := time.NewTicker(k.interval)
 	defer tick.Stop()
 	for {
@@ -112,7 +115,7 @@ func (k *loadKeeper) images(files []nfsgw.FileFigures, span time.Duration) []loa
 		image := load.Image{Reads: latencyOf(&f.Reads, span), Writes: latencyOf(&f.Writes, span),
 			ReadBytesPerSec: perSec(f.ReadBytes, span), WriteBytesPerSec: perSec(f.WrittenBytes, span)}
 		if image.Path = "other files"; f.File != 0 {
-			image.Volume, image.Path = k.node.FileName(f.Volume, f.File)
+			image.Volume, image.Path = k.names.of(f.Volume, f.File)
 		}
 		out = append(out, image)
 	}

@@ -60,16 +60,16 @@ type groupCounters struct {
 	resyncBytes atomic.Uint64
 }
 
-// FileName names a file for people: its volume, and its path from the volume's root, as this node's
-// replica knows it; "file N" where it does not.
-func (n *Node) FileName(vol volume.ID, file volume.FileID) (volumeName, path string) {
+// FileName names a file for people: its volume, and its path from the volume's root as this node's replica
+// knows it; where it does not, "file N", and known is false.
+func (n *Node) FileName(vol volume.ID, file volume.FileID) (volumeName, path string, known bool) {
 	if g := n.group(uint64(vol)); g != nil && g.vol != nil {
 		path = g.vol.Path(file)
 	}
 	if path == "" {
-		path = fmt.Sprintf("file %d", file)
+		return n.volumeName(vol), fmt.Sprintf("file %d", file), false
 	}
-	return n.volumeName(vol), path
+	return n.volumeName(vol), path, true
 }
 
 // Figures gives what was counted. It never waits for disk or network.

@@ -200,7 +200,7 @@ func (n *Node) noteFenced(vol volume.ID, file volume.FileID) {
 	if !n.fenced.first(vol, file) {
 		return
 	}
-	name, path := n.FileName(vol, file)
+	name, path, _ := n.FileName(vol, file)
 	n.log.Error("writes to an image are refused: it was activated on another node since; "+
 		"end what is left of its guest on this node", "event", "image-fenced", "volume", name, "image", path)
 }

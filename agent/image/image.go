@@ -25,6 +25,8 @@ type Image struct {
 	Parent    string `json:"parent,omitempty"` // the backing file, as the qcow2 file names it
 	CtimeSec  int64  `json:"ctime_sec"`        // last change, seconds since 1970
 	Damage    string `json:"damage,omitempty"` // why the format's header cannot be used
+
+	File volume.FileID `json:"-"`
 }
 
 // Doer carries out operations; *replica.Node is one.
@@ -128,7 +130,7 @@ func formatOf(name string) string {
 
 // describe gives what is known of a file.
 func (l *lister) describe(file string, attr volume.Attr) (Image, error) {
-	image := Image{Path: file, Format: formatOf(file), SizeBytes: attr.SizeBytes,
+	image := Image{File: attr.File, Path: file, Format: formatOf(file), SizeBytes: attr.SizeBytes,
 		FileBytes: attr.SizeBytes, UsedBytes: attr.UsedBytes, CtimeSec: attr.Ctime / 1e9}
 	if image.Format != "qcow2" {
 		return image, nil

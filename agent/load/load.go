@@ -133,8 +133,8 @@ func (i *Image) bytesPerSec() float64 { return i.ReadBytesPerSec + i.WriteBytesP
 // maxFiles bounds Report.Files.
 const maxFiles = 32
 
-// AddImages gives each image to the guest that it belongs to by its path (images/VMID/NAME); the
-// busiest others become Files.
+// AddImages gives each image to the guest that it belongs to by its path (images/VMID/NAME, in any folder);
+// the busiest others become Files.
 func (r *Report) AddImages(images []Image) {
 	slices.SortFunc(images, func(a, b Image) int {
 		switch {
@@ -157,7 +157,7 @@ func (r *Report) AddImages(images []Image) {
 // vmidOf is the guest that an image belongs to by Proxmox's layout; 0: to none.
 func vmidOf(image string) int {
 	dir := path.Dir(image)
-	if path.Dir(dir) != "images" {
+	if path.Base(path.Dir(dir)) != "images" {
 		return 0
 	}
 	id, _ := strconv.Atoi(path.Base(dir))

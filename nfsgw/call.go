@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/crc32"
+	"time"
 
 	"github.com/willscott/go-nfs"
 
@@ -21,6 +22,7 @@ type call struct {
 	vol    volume.ID
 	op     volume.Op
 	res    volume.Result
+	began  time.Time
 	ok     bool                 // the operation was carried out, and without an error
 	onHold func(sent bool) bool // hold; made once, so that a request allocates nothing
 }
@@ -33,6 +35,12 @@ func (s *Server) newCall(in *rpc.Call, out *rpc.Reply) *call {
 	}
 	c.in, c.out = in, out
 	return c
+}
+
+// end counts an NFS call, and frees it.
+func (s *Server) end(c *call) {
+	s.counters.count(c, time.Since(c.began))
+	s.free(c)
 }
 
 func (s *Server) free(c *call) {

@@ -53,9 +53,10 @@ type counters struct {
 // fileTable counts the files in use, up to maxFiles; what is read and written of more of them is
 // counted together. Files that were idle from one take to the next leave it.
 type fileTable struct {
-	mu   sync.RWMutex
-	by   map[fileKey]*fileCounters
+	by   atomic.Pointer[map[fileKey]*fileCounters] // replaced, never changed: looking it up must not be felt
 	rest fileCounters
+
+	mu sync.Mutex // held by whoever replaces it
 }
 
 type fileKey struct {
@@ -70,25 +71,29 @@ type fileCounters struct {
 
 // of gives a file's counters. Only a file's first operation allocates.
 func (t *fileTable) of(key fileKey) *fileCounters {
-	t.mu.RLock()
-	f, full := t.by[key], len(t.by) >= maxFiles
-	t.mu.RUnlock()
-	switch {
-	case f != nil:
-		return f
-	case full:
-		return &t.rest
+	if by := t.by.Load(); by != nil {
+		if f := (*by)[key]; f != nil {
+			return f
+		}
+		if len(*by) >= maxFiles {
+			return &t.rest
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f = t.by[key]; f != nil {
-		return f
+	by := map[fileKey]*fileCounters{}
+	if old := t.by.Load(); old != nil {
+		if f := (*old)[key]; f != nil {
+			return f
+		}
+		if len(*old) >= maxFiles {
+			return &t.rest
+		}
+		maps.Copy(by, *old)
 	}
-	if t.by == nil {
-		t.by = map[fileKey]*fileCounters{}
-	}
-	f = &fileCounters{}
-	t.by[key] = f
+	f := &fileCounters{}
+	by[key] = f
+	t.by.Store(&by)
 	return f
 }
 
@@ -106,7 +111,15 @@ func (t *fileTable) take() []FileFigures {
 		out = append(out, x)
 		return true
 	}
-	maps.DeleteFunc(t.by, func(key fileKey, f *fileCounters) bool { return !take(key, f) })
+	if old := t.by.Load(); old != nil {
+		by := map[fileKey]*fileCounters{}
+		for key, f := range *old {
+			if take(key, f) {
+				by[key] = f
+			}
+		}
+		t.by.Store(&by)
+	}
 	take(fileKey{}, &t.rest)
 	slices.SortFunc(out, func(a, b FileFigures) int {
 		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.File, b.File))
@@ -129,13 +142,13 @@ func (s *counters) count(c *call, took time.Duration) {
 		n := uint64(len(c.res.Data))
 		s.read.Add(n)
 		f := s.files.of(fileKey{c.vol, c.op.File})
-		f.reads.Observe(took)
+		f.reads.Count(took)
 		f.read.Add(n)
 	case nfs.NFSProcedureWrite:
 		n := uint64(c.res.Count)
 		s.wrote.Add(n)
 		f := s.files.of(fileKey{c.vol, c.op.File})
-		f.writes.Observe(took)
+		f.writes.Count(took)
 		f.wrote.Add(n)
 	}
 }

@@ -109,17 +109,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // handleNFS runs one NFS procedure.
 func (s *Server) handleNFS(ctx context.Context, in *rpc.Call, out *rpc.Reply) rpc.AcceptStat {
-	began := time.Now()
 	c := s.newCall(in, out)
-	defer s.free(c)
-	stat := c.procedure(ctx)
-	s.counters.count(c, time.Since(began))
-	return stat
-}
-
-// procedure runs the call's procedure.
-func (c *call) procedure(ctx context.Context) rpc.AcceptStat {
-	switch nfs.NFSProcedure(c.in.Proc) {
+	c.began = time.Now()
+	defer s.end(c)
+	switch nfs.NFSProcedure(in.Proc) {
 	case nfs.NFSProcedureGetAttr:
 		return c.getAttr(ctx)
 	case nfs.NFSProcedureSetAttr:

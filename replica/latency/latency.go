@@ -24,15 +24,17 @@ type Histogram struct {
 // Counts is what a Histogram has counted at some moment, or between two.
 type Counts struct {
 	Buckets [Buckets]uint64 // by bucket, not cumulative
-	Sum     time.Duration
+	Sum     time.Duration   // of those that were observed
 }
 
 // Observe counts one duration. Below zero, which a clock that is set back gives, counts as zero.
 func (h *Histogram) Observe(d time.Duration) {
-	d = max(d, 0)
-	h.counts[bucketOf(d)].Add(1)
-	h.sum.Add(int64(d))
+	h.Count(d)
+	h.sum.Add(int64(max(d, 0)))
 }
+
+// Count is Observe without the sum, for whoever wants quantiles only: it touches one word less.
+func (h *Histogram) Count(d time.Duration) { h.counts[bucketOf(max(d, 0))].Add(1) }
 
 // bucketOf: 0 to 3 µs have a bucket each; above, the highest bit says which doubling, and the two
 // bits after it which quarter of that.

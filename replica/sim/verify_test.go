@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -288,5 +289,39 @@ func TestVerify_Stop(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		}
+	})
+}
+
+// Goal: an object that lost bytes is never read as zeros: the primary that meets it leaves service, says
+// which file and what to do, others answer; and that way it is whole again.
+func TestVerify_ReadOfDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 86, 3, wideLog, func(o *replica.Options) { o.CheckpointInterval = 2 * time.Second })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		for slot := range uint64(20) {
+			if res, err := c.Do(1, vol, writeOp(f, slot*65536, pattern(int(slot))), time.Second); err != nil || res.Err != 0 {
+				t.Fatal(err, res.Err)
+			}
+		}
+		time.Sleep(6 * time.Second) // a replay does not write it anew
+		bad := c.Primary(vol)
+		if err := c.objectFile(bad, vol, f).Truncate(100_000); err != nil {
+			t.Fatal(err)
+		}
+		for slot := range uint64(20) {
+			res, err := c.Do(bad%3+1, vol, readOp(f, slot*65536, 65536), 5*time.Second)
+			if err != nil || !bytes.Equal(res.Data, pattern(int(slot))) {
+				t.Fatalf("slot %d: %v, errno %d, not what was written", slot, err, res.Err)
+			}
+		}
+		state, reason := c.replicaState(vol, bad)
+		if state != "Failed" || !strings.Contains(reason, "objects/") || !strings.Contains(reason, "trinas verify v --repair") {
+			t.Errorf("%s: %s", state, reason)
+		}
+		if st := c.verify(bad%3+1, vol, true); len(st.Findings) != 1+1 || st.Damaged() != 0 { // two extents
+			t.Errorf("%+v", st)
+		}
+		c.sameEverywhere(vol)
 	})
 }

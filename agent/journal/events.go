@@ -237,6 +237,12 @@ func Events() []Event {
 			Meaning: "The file with it cannot be read. The other replicas know, too; else the next verification comes earlier.",
 		},
 		{
+			Name: "replica-replaced", ID: "44378d31c351434eafcc124c02d59b6a", Level: slog.LevelWarn,
+			Text:    "A node was out of touch for long: another gets its replica",
+			Meaning: "placement.replace_after has passed. The new replica is copied from the others; the old node stays a member, and deletes what it has of the volume when it is back.",
+			Next:    "trinas status shows how far it is. trinas node remove takes a node out of the cluster that does not come back.",
+		},
+		{
 			Name: "replica-not-closed", ID: "29fc84b729254ecf8f5849caae6d1942", Level: slog.LevelError,
 			Text:    "A replica was not closed cleanly",
 			Meaning: "Its files could not be written out. The log has what is missing.",

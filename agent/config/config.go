@@ -44,8 +44,8 @@ type Config struct {
 	Log        Log        `toml:"log"`
 	Checkpoint Checkpoint `toml:"checkpoint"`
 	Resync     Resync     `toml:"resync"`
-	Verify     Verify     `toml:"verify"`
 	Placement  Placement  `toml:"placement"`
+	Verify     Verify     `toml:"verify"`
 	Raft       Raft       `toml:"raft"`
 	Memory     Memory     `toml:"memory"`
 	Load       Sampling   `toml:"load"`

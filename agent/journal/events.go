@@ -216,8 +216,8 @@ func Events() []Event {
 		{
 			Name: "verify-damage", ID: "115302559b394556bab1f98759b1b5a7", Level: slog.LevelError,
 			Text:    "Replicas of a volume differ",
-			Meaning: "What the nodes named have of a range of the file is not what most replicas have, is missing or cannot be read. Until it is repaired, who reads that range from such a replica gets wrong bytes; a primary that has it hands over. Where no two replicas agree it stays as it is, on all.",
-			Next:    "trinas verify VOLUME --repair copies what most replicas have, unless that is on its way (REPAIR). Look at the kernel's messages for the disk of the node named, and at what else writes below its data directory. Where no two agree, restore the file from a backup.",
+			Meaning: "What the nodes named have of a range of the file is not what most replicas have, is missing or cannot be read. Until it is repaired, who reads that range from such a replica gets wrong bytes; a primary that has it hands over. Where no majority agrees it stays as it is, on all.",
+			Next:    "trinas verify VOLUME --repair copies what most replicas have, unless that is on its way (REPAIR). Look at the kernel's messages for the disk of the node named, and at what else writes below its data directory. Where no majority agrees, restore the file from a backup.",
 		},
 		{
 			Name: "verify-repaired", ID: "b22845b62f8b42ad832fbf6efdf61b98", Level: slog.LevelInfo,

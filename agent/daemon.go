@@ -343,6 +343,7 @@ func (d *daemon) replicaOptions() replica.Options {
 		CheckpointInterval: time.Duration(c.Checkpoint.Interval),
 
 		ResyncBytesPerSecond: int64(c.Resync.Rate),
+		ReplaceAfter:         time.Duration(c.Placement.ReplaceAfter),
 		VerifyInterval:       time.Duration(c.Verify.Interval),
 		VerifyBytesPerSecond: int64(c.Verify.Rate),
 		VerifyRepair:         c.Verify.Repair,

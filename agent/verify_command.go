@@ -18,7 +18,7 @@ func (c *cli) verifyCommand() *cobra.Command {
 		Short: "Compare a volume's replicas byte for byte, and repair them",
 		Long: "Compares what all replicas of VOLUME have on their disks, file by file, while the volume is in use, and waits " +
 			"for the end. What most replicas have is right. Without --repair what differs is only told; a primary whose own copy " +
-			"is damaged hands over. Where no two agree it stays as it is. All replicas must be in touch: otherwise it waits " +
+			"is damaged hands over. Where no majority agrees it stays as it is. All replicas must be in touch: otherwise it waits " +
 			"for them.\n\n" +
 			"The bytes are read from the disk, past the kernel's memory. What another program has changed in a file below the data " +
 			"directory is found, and what the disk has lost. Blocks that a file never had are not looked at.\n\n" +
@@ -149,10 +149,28 @@ func verifyText(name string, s *replica.VerifyStatus) string {
 	case s.Ended != nil && len(s.Findings) == 0 && s.State == replica.VerifyDone:
 		fmt.Fprintln(&b, "All replicas are the same.")
 	}
+	b.WriteString(nextSteps(name, s))
 	if s.Next != nil {
 		fmt.Fprintf(&b, "The next one is due %s.\n", timeText(*s.Next))
 	}
 	return b.String()
+}
+
+// nextSteps says what to do about the findings that are left.
+func nextSteps(name string, s *replica.VerifyStatus) string {
+	var repair, lost bool
+	for _, f := range s.Findings {
+		repair = repair || !f.Repaired && f.What != replica.FoundNoMajority
+		lost = lost || f.What == replica.FoundNoMajority
+	}
+	text := ""
+	if repair && s.Ended != nil {
+		text += fmt.Sprintf("Copy what most replicas have to the others: trinas verify %s --repair\n", name)
+	}
+	if lost {
+		text += "Where no majority agrees nobody knows which copy is right: restore the file from a backup.\n"
+	}
+	return text
 }
 
 func findingText(f replica.VerifyFinding) string {

@@ -135,7 +135,7 @@ func openCluster(fsys disk.FS) (*clusterMachine, error) {
 	path := fsys.Path(clusterFile)
 	sum, body, ok := bytes.Cut(raw, []byte("\n"))
 	if want := sha256.Sum256(body); !ok || string(sum) != hex.EncodeToString(want[:]) {
-		return nil, fmt.Errorf("%s is damaged (its checksum does not match): remove this node from the cluster and join again", path)
+		return nil, fmt.Errorf("%s is damaged (its checksum does not match): keep this node stopped and put a new one in its place (trinas node replace, on another node)", path)
 	}
 	var s savedCluster
 	if err := json.Unmarshal(body, &s); err != nil {

@@ -90,7 +90,8 @@ func TestCluster_Checkpoint(t *testing.T) {
 	if _, err := f.WriteAt([]byte("X"), 200); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openCluster(m.fs); err == nil || !strings.Contains(err.Error(), clusterFile) {
+	if _, err := openCluster(m.fs); err == nil || !strings.Contains(err.Error(), clusterFile) ||
+		!strings.Contains(err.Error(), "trinas node replace") {
 		t.Errorf("damage: %v", err)
 	}
 	if _, err := m.Apply(11, 1, []byte(`{"do":"teleport"}`)); err == nil {

@@ -39,6 +39,7 @@ func (n *Node) maintain() {
 		n.measureSpace()
 		swept = swept || n.sweep(ctx)
 		n.admitMembers(ctx)
+		n.noteAway()
 		n.shapeVolumes(ctx)
 		n.checkpoint(ctx, last)
 		n.shrinkLog(ctx, last)

@@ -59,8 +59,9 @@ type Node struct {
 	heard    heard
 	counters counters
 
-	free      atomic.Uint64 // bytes the data directory can still take
-	changed   chan struct{} // the cluster's state changed (1 buffered)
+	away      map[uint64]time.Duration // since when nodes are out of touch; maintain's own
+	free      atomic.Uint64            // bytes the data directory can still take
+	changed   chan struct{}            // the cluster's state changed (1 buffered)
 	failed    chan *group
 	closing   chan struct{}
 	closeOnce sync.Once
@@ -93,6 +94,7 @@ func Open(opt Options) (*Node, error) {
 		groups:   map[uint64]*group{},
 		broken:   map[volume.ID]*outOfService{},
 		setbacks: map[volume.ID]*outOfService{},
+		away:     map[uint64]time.Duration{},
 		space:    knownSpace{by: map[volume.ID]volume.Space{}},
 		changed:  make(chan struct{}, 1),
 		failed:   make(chan *group, maxVolumes),

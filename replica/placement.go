@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -123,6 +124,55 @@ func (n *Node) shapeVolumes(ctx context.Context) {
 	}
 	if g := n.group(clusterGroup); g != nil && g.view.Load().leader == n.id {
 		n.emptyLeaving(ctx, s)
+		n.replaceAway(ctx, s)
+	}
+}
+
+// noteAway remembers since when nodes are out of touch, by this node's clock. For maintain only.
+func (n *Node) noteAway() {
+	now := n.opt.Clock()
+	s := n.cluster.view()
+	for id := range n.away {
+		if s.node(id) == nil || n.net.Connected(id) {
+			delete(n.away, id)
+		}
+	}
+	for _, m := range s.seated() {
+		if _, noted := n.away[m.ID]; !noted && m.ID != n.id && !n.net.Connected(m.ID) {
+			n.away[m.ID] = now
+		}
+	}
+}
+
+// replaceAway gives the replicas of nodes that have been out of touch for Options.ReplaceAfter to others. The
+// nodes stay members. The cluster's primary does it.
+func (n *Node) replaceAway(ctx context.Context, s clusterState) {
+	if n.opt.ReplaceAfter <= 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	for i := range s.Volumes {
+		v := &s.Volumes[i]
+		if len(v.Leaving) > 0 {
+			continue // one at a time
+		}
+		for _, id := range v.Replicas {
+			since, away := n.away[id]
+			if !away || n.opt.Clock()-since < n.opt.ReplaceAfter {
+				continue
+			}
+			to := n.choose(s, v, id)
+			if to == 0 {
+				continue
+			}
+			if _, errno, err := n.command(ctx, placeCommand(v, id, to)); err != nil || errno != volume.OK {
+				return
+			}
+			n.log.Warn("a replica is made anew on another node", "event", "replica-replaced", "volume", v.Name,
+				"from", n.nameOf(id), "to", n.nameOf(to), "away", (n.opt.Clock() - since).Round(time.Second))
+			break
+		}
 	}
 }
 
@@ -179,7 +229,13 @@ func placeCommand(v *VolumeInfo, from, to uint64) clusterCommand {
 
 // choose gives the best node for a replica of v that leaves a node; 0 when there is none.
 func (n *Node) choose(s clusterState, v *VolumeInfo, from uint64) uint64 {
-	for _, id := range n.rank(s) {
+	need := uint64(0)
+	if known := n.Known().Volumes; known != nil {
+		if i := slices.IndexFunc(known, func(k VolumeStatus) bool { return k.ID == v.ID }); i >= 0 {
+			need = known[i].UsedBytes
+		}
+	}
+	for _, id := range n.rank(s, need) {
 		m := s.node(id)
 		if id != from && !m.Leaving && m.Pending == 0 && !slices.Contains(v.Replicas, id) && !slices.Contains(v.Leaving, id) &&
 			(id == n.id || n.net.Connected(id)) {

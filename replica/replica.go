@@ -63,6 +63,7 @@ type Options struct {
 	UnderWayBytes        int64         // proposals between acceptance and apply, per group, and half of it sent ahead to one replica; default 32 MiB
 	CheckpointInterval   time.Duration // default 60 s
 	ResyncBytesPerSecond int64         // most that a replica which fell behind fetches; 0: no bound
+	ReplaceAfter         time.Duration // how long a node is out of touch before others get its replicas; 0: never
 	VerifyInterval       time.Duration // between two verifications of a volume; 0: none by schedule
 	VerifyBytesPerSecond int64         // most that a verification reads on each node; 0: no bound
 	VerifyRepair         bool          // a scheduled verification repairs what it finds

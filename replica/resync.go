@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
@@ -44,7 +45,7 @@ func (g *group) restore(m *raftpb.Message) error {
 		if conf, err = proto.Marshal(meta.GetConfState()); err == nil {
 			err = sn.Restore(m.GetSnapshot().GetData(), index, term, conf)
 		}
-	} else {
+	} else if err = g.applyOwnLog(); err == nil {
 		err = g.resyncVolume(index)
 	}
 	if err != nil {
@@ -66,6 +67,34 @@ func (g *group) restore(m *raftpb.Message) error {
 			g.append(m)
 		}
 	}})
+	return nil
+}
+
+// applyOwnLog applies what this node's log still holds and is known to be committed. A snapshot can come
+// right after a start, before Raft has handed that out, and what is not applied would be copied.
+func (g *group) applyOwnLog() error {
+	last, err := g.store.LastIndex()
+	if err != nil {
+		return err
+	}
+	end := min(g.store.HardState().GetCommit(), last)
+	for g.applied.get() < end {
+		es, err := g.store.Entries(g.applied.get()+1, end+1, maxApplyBytes)
+		if errors.Is(err, raft.ErrCompacted) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range es {
+			if e.GetType() != raftpb.EntryNormal {
+				return nil // Raft has the snapshot's configuration, which is a later one
+			}
+			if err := g.applyEntry(e); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -101,6 +101,8 @@ type report struct {
 	Resyncs map[volume.ID]ResyncStatus `json:"resyncs"` // of its own replicas
 	Failed  map[volume.ID]string       `json:"failed"`  // its own replicas that are out of service, and why
 	Machine Machine                    `json:"machine"` // its Health is the node's
+
+	RoomBytes uint64 `json:"room_bytes"` // what its data directory can take beyond the reserve; at least 1: 0 is an older node's
 }
 
 const (
@@ -247,6 +249,8 @@ func (n *Node) answerStatus(reply []byte) ([]byte, error) {
 func (n *Node) ownReport() report {
 	s := n.cluster.view()
 	out := report{Leads: []VolumeStatus{}, Resyncs: map[volume.ID]ResyncStatus{}, Failed: map[volume.ID]string{}}
+	room, _ := n.roomOn(n.id)
+	out.RoomBytes = max(room, 1)
 	n.mu.RLock()
 	for id, b := range n.broken {
 		out.Failed[id] = b.err.Error()

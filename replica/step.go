@@ -60,11 +60,17 @@ func (g *group) tick() {
 	if leads {
 		g.lease.renew(g.view.Load(), now)
 		g.dropFree()
-		for to, m := range g.commits {
-			g.enqueue(to, transport.Message{Group: g.id, Raft: m})
-		}
-		clear(g.commits)
+		g.sendCommits()
 	}
+}
+
+// sendCommits tells the others what is committed, without waiting for entries that would carry it.
+// Baton holder only.
+func (g *group) sendCommits() {
+	for to, m := range g.commits {
+		g.enqueue(to, transport.Message{Group: g.id, Raft: m})
+	}
+	clear(g.commits)
 }
 
 // propose steps everything proposed in this round as one message: one append, one broadcast.

@@ -57,9 +57,9 @@ func (v *VerifyStatus) Damaged() (n int) {
 
 // What a VerifyFinding may be, besides volume.PartMissing and volume.PartUnreadable.
 const (
-	FoundDiffers    = "differs"               // other bytes than most replicas have
-	FoundTable      = "table differs"         // names, owners, sizes or the place of blocks
-	FoundNoMajority = "no two replicas agree" // nobody knows which is right
+	FoundDiffers    = "differs"            // other bytes than most replicas have
+	FoundTable      = "table differs"      // names, owners, sizes or the place of blocks
+	FoundNoMajority = "no majority agrees" // nobody knows which is right
 )
 
 // VerifyFinding is one range of a file that is not the same on all replicas.

@@ -416,6 +416,7 @@ func (p *passRun) compare(ctx context.Context, members []uint64, op *volume.Op) 
 	if err != nil {
 		return nil, err
 	}
+	p.g.post(event{call: p.g.sendCommits}) // the others need not wait for a heartbeat to begin
 	c := &comparison{index: index, by: map[uint64]volume.Digest{}}
 	var mu sync.Mutex
 	var away error

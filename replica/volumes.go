@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,6 +56,7 @@ func (n *Node) CreateVolume(ctx context.Context, name string, replicas int) (Vol
 	if replicas%2 == 0 || replicas < 0 || replicas > 5 {
 		return VolumeStatus{}, fmt.Errorf("volume %q: %d replicas make no sense; use 3 (or 1 or 5)", name, replicas)
 	}
+	n.ask(ctx, leaderWait) // for their free space
 	info := &VolumeInfo{Name: name, Replicas: n.place(s, replicas)}
 	if len(info.Replicas) < replicas {
 		return VolumeStatus{}, fmt.Errorf("volume %q needs %d nodes and the cluster has %d: let the others join first (trinas token, then trinas join there)", name, replicas, len(info.Replicas))
@@ -99,13 +101,19 @@ func (n *Node) formed(ctx context.Context, id volume.ID, name string) (VolumeSta
 
 // place chooses the nodes for a new volume.
 func (n *Node) place(s clusterState, replicas int) []uint64 {
-	ids := slices.DeleteFunc(n.rank(s), func(id uint64) bool { return s.node(id).Leaving })
+	ids := slices.DeleteFunc(n.rank(s, 0), func(id uint64) bool { return s.node(id).Leaving })
 	return ids[:min(replicas, len(ids))]
 }
 
-// rank orders the nodes for a new replica: those with the fewest first, and among equals this
-// node, since the admin works here, then those that are in touch.
-func (n *Node) rank(s clusterState) []uint64 {
+// roomSteps is how finely free space is compared: in eighths of what the emptiest node has. Nodes with
+// about the same are told apart by how much they have to do.
+const roomSteps = 8
+
+// rank orders the nodes for a new replica of need bytes: those with room for it first, then by free space
+// in eighths, by the number of replicas, by their burden (health, and how busy they are), and among
+// equals this node, since the admin works here, then those that are in touch. Of a node that has not told
+// its free space, as one of an older version, the most is assumed.
+func (n *Node) rank(s clusterState, need uint64) []uint64 {
 	load := map[uint64]int{}
 	for _, v := range s.Volumes {
 		for _, id := range v.Replicas {
@@ -122,13 +130,40 @@ func (n *Node) rank(s clusterState) []uint64 {
 		return 2
 	}
 	ids := make([]uint64, 0, len(s.Nodes))
+	free, most := map[uint64]uint64{}, uint64(1)
 	for _, m := range s.seated() {
 		ids = append(ids, m.ID)
+		var known bool
+		if free[m.ID], known = n.roomOn(m.ID); known {
+			most = max(most, free[m.ID])
+		} else {
+			free[m.ID] = math.MaxUint64
+		}
+	}
+	full := func(id uint64) int {
+		switch f := free[id]; {
+		case f <= need:
+			return 2 * roomSteps
+		case f >= most:
+			return 0
+		default:
+			return roomSteps - int(f/(most/roomSteps+1))
+		}
 	}
 	slices.SortStableFunc(ids, func(a, b uint64) int {
-		return cmp.Or(load[a]-load[b], away(a)-away(b))
+		return cmp.Or(full(a)-full(b), load[a]-load[b], n.burden(a)-n.burden(b), away(a)-away(b))
 	})
 	return ids
+}
+
+// roomOn is how many bytes a node's data directory can still take beyond its reserve, as it has told.
+func (n *Node) roomOn(id uint64) (bytes uint64, known bool) {
+	if id == n.id {
+		free := n.freeBytes()
+		return free - min(free, n.opt.ReserveBytes), true
+	}
+	r, ok := n.recent(id)
+	return r.RoomBytes, ok && r.RoomBytes > 0
 }
 
 // DeleteVolume removes a volume and every copy of its data, for ever.

@@ -44,6 +44,7 @@ type Config struct {
 	Log        Log        `toml:"log"`
 	Checkpoint Checkpoint `toml:"checkpoint"`
 	Resync     Resync     `toml:"resync"`
+	Placement  Placement  `toml:"placement"`
 	Verify     Verify     `toml:"verify"`
 	Raft       Raft       `toml:"raft"`
 	Memory     Memory     `toml:"memory"`
@@ -102,6 +103,11 @@ type Checkpoint struct {
 // Resync is the table [resync]. Rate is bytes per second; 0: no bound.
 type Resync struct {
 	Rate Size `toml:"rate"`
+}
+
+// Placement is the table [placement]. ReplaceAfter 0: never.
+type Placement struct {
+	ReplaceAfter Duration `toml:"replace_after"`
 }
 
 // Verify is the table [verify]. Interval 0: never by schedule. Rate is bytes per second; 0: no bound.

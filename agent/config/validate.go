@@ -50,7 +50,8 @@ func (c *Config) Validate() error {
 		inRange("log.stuck_after", c.Log.StuckAfter, Duration(2*time.Second), Duration(time.Hour)),
 		inRange("checkpoint.interval", c.Checkpoint.Interval, Duration(time.Second), Duration(time.Hour)),
 		inRange("resync.rate", c.Resync.Rate, 0, TiB),
-		c.verifyInterval(),
+		neverOr("verify.interval", c.Verify.Interval, Duration(time.Hour), Duration(365*24*time.Hour)),
+		neverOr("placement.replace_after", c.Placement.ReplaceAfter, Duration(time.Minute), Duration(365*24*time.Hour)),
 		inRange("verify.rate", c.Verify.Rate, 0, TiB),
 		inRange("raft.heartbeat", c.Raft.Heartbeat, Duration(10*time.Millisecond), Duration(10*time.Second)),
 		inRange("raft.election", c.Raft.Election, Duration(100*time.Millisecond), Duration(time.Minute)),
@@ -116,14 +117,6 @@ func (c *Config) metricsListen() error {
 		return nil
 	}
 	return address("metrics.listen", c.Metrics.Listen)
-}
-
-// verifyInterval checks verify.interval: never, or at least an hour apart.
-func (c *Config) verifyInterval() error {
-	if c.Verify.Interval == 0 {
-		return nil
-	}
-	return inRange("verify.interval", c.Verify.Interval, Duration(time.Hour), Duration(365*24*time.Hour))
 }
 
 func (c *Config) pveDir() error {
@@ -198,6 +191,14 @@ func oneOf(key, value string, allowed ...string) error {
 		}
 	}
 	return fmt.Errorf("%s = %q: must be one of \"%s\"", key, value, strings.Join(allowed, `", "`))
+}
+
+// neverOr checks a time that is 0, for never, or in a range.
+func neverOr(key string, value, low, high Duration) error {
+	if value == 0 {
+		return nil
+	}
+	return inRange(key, value, low, high)
 }
 
 func inRange[T Size | Duration | int](key string, value, low, high T) error {

@@ -216,8 +216,8 @@ func Events() []Event {
 		{
 			Name: "verify-damage", ID: "115302559b394556bab1f98759b1b5a7", Level: slog.LevelError,
 			Text:    "Replicas of a volume differ",
-			Meaning: "What the nodes named have of a range of the file is not what most replicas have, is missing or cannot be read. Until it is repaired, who reads that range from such a replica gets wrong bytes; a primary that has it hands over. Where no two replicas agree it stays as it is, on all.",
-			Next:    "trinas verify VOLUME --repair copies what most replicas have, unless that is on its way (REPAIR). Look at the kernel's messages for the disk of the node named, and at what else writes below its data directory. Where no two agree, restore the file from a backup.",
+			Meaning: "What the nodes named have of a range of the file is not what most replicas have, is missing or cannot be read. Until it is repaired, who reads that range from such a replica gets wrong bytes; a primary that has it hands over. Where no majority agrees it stays as it is, on all.",
+			Next:    "trinas verify VOLUME --repair copies what most replicas have, unless that is on its way (REPAIR). Look at the kernel's messages for the disk of the node named, and at what else writes below its data directory. Where no majority agrees, restore the file from a backup.",
 		},
 		{
 			Name: "verify-repaired", ID: "b22845b62f8b42ad832fbf6efdf61b98", Level: slog.LevelInfo,
@@ -235,6 +235,12 @@ func Events() []Event {
 			Name: "verify-note-lost", ID: "d02c4945ed684d63a39878187e73819f", Level: slog.LevelWarn,
 			Text:    "When a replica was verified last is not known",
 			Meaning: "The file with it cannot be read. The other replicas know, too; else the next verification comes earlier.",
+		},
+		{
+			Name: "replica-replaced", ID: "44378d31c351434eafcc124c02d59b6a", Level: slog.LevelWarn,
+			Text:    "A node was out of touch for long: another gets its replica",
+			Meaning: "placement.replace_after has passed. The new replica is copied from the others; the old node stays a member, and deletes what it has of the volume when it is back.",
+			Next:    "trinas status shows how far it is. trinas node remove takes a node out of the cluster that does not come back.",
 		},
 		{
 			Name: "replica-not-closed", ID: "29fc84b729254ecf8f5849caae6d1942", Level: slog.LevelError,

@@ -370,3 +370,54 @@ func simulateMoves(t *testing.T, seed uint64) {
 	}
 	c.equalDigests(vol)
 }
+
+// Goal: new replicas go to the nodes with the most free space, and equal ones are told apart by what
+// they hold.
+func TestCluster_PlacedByFreeSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 57, 5)
+		for id, space := range map[int]int64{1: 8 << 30, 2: 40 << 30, 3: 10 << 30, 4: 38 << 30, 5: 39 << 30} {
+			c.nodes[id-1].disk.SetSpace(space)
+		}
+		time.Sleep(time.Second)
+		vol := c.Volume("v")
+		if got := c.replicas(vol); got != "node2:UpToDate node4:UpToDate node5:UpToDate" {
+			t.Errorf("placed on %s", got)
+		}
+		other, err := c.Node(1).CreateVolume(context.Background(), "w", 1)
+		if err != nil || len(other.Replicas) != 1 || other.Replicas[0].Node == "node1" || other.Replicas[0].Node == "node3" {
+			t.Errorf("a second volume: %+v, %v", other.Replicas, err)
+		}
+	})
+}
+
+// Goal: the replicas of a node that is gone for long are made anew elsewhere, if that is wanted, and the
+// node has nothing left of them when it is back.
+func TestCluster_ReplaceAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 58, 4, func(o *replica.Options) { o.ReplaceAfter = 5 * time.Minute })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		if res, err := c.Do(1, vol, writeOp(f, 0, pattern(1)), time.Second); err != nil || res.Err != 0 {
+			t.Fatal(err, res.Err)
+		}
+		lost := c.Primary(vol)
+		c.Crash(lost)
+		time.Sleep(4 * time.Minute)
+		if got := c.replicas(vol); !strings.Contains(got, fmt.Sprintf("node%d:Outdated", lost)) {
+			t.Errorf("too early: %s", got)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := c.replicas(vol); strings.Contains(got, fmt.Sprintf("node%d:", lost)) || strings.Count(got, "UpToDate") != 3 {
+			t.Errorf("after six minutes: %s", got)
+		}
+		c.Start(lost)
+		time.Sleep(10 * time.Second)
+		if c.hasData(lost, vol) {
+			t.Errorf("node%d still has data", lost)
+		}
+		if res, err := c.Do(lost, vol, readOp(f, 0, 65536), time.Second); err != nil || !bytes.Equal(res.Data, pattern(1)) {
+			t.Errorf("read through it: %v, errno %d", err, res.Err)
+		}
+	})
+}

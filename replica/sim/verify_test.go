@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -180,8 +181,8 @@ func TestVerify_NoMajority(t *testing.T) {
 	})
 }
 
-// Goal: a verification goes on at another primary, over a crash, and while a replica is away it waits
-// and says so; a replica that replays its log after a crash is not taken for damaged.
+// Goal: a verification goes on at another primary, over a crash, while clients write, and while a replica is away it
+// waits and says so; a replica that replays its log after a crash is not taken for damaged.
 func TestVerify_GoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(t, 83, 3, wideLog, func(o *replica.Options) { o.VerifyBytesPerSecond = 1 << 20 })
@@ -197,6 +198,19 @@ func TestVerify_GoesOn(t *testing.T) {
 		if err := c.Node(2).Verify(context.Background(), "v", replica.VerifyRequest{Repair: true}); err != nil {
 			t.Fatal(err)
 		}
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() { // writes, so that a replica that replays has objects that are newer than its table
+			defer close(stopped)
+			for n := uint64(0); ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_, _ = c.Do(n%3+1, vol, writeOp(f, n*7%384*65536, pattern(int(n))), 5*time.Second) // its node may be down
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
 		for round := range 3 {
 			time.Sleep(12 * time.Second)
 			st := c.verifyStatus(vol)
@@ -212,6 +226,8 @@ func TestVerify_GoesOn(t *testing.T) {
 			c.Start(lost)
 		}
 		st := c.verified(vol, before)
+		close(stop)
+		<-stopped
 		if len(st.Findings) != 1 || !st.Findings[0].Repaired || st.Findings[0].Offset != 25<<20 || st.DoneBytes != 30<<20 {
 			t.Errorf("%+v", st)
 		}
@@ -289,4 +305,108 @@ func TestVerify_Stop(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Goal: an object that lost bytes is never read as zeros: the primary that meets it leaves service, says
+// which file and what to do, others answer; and that way it is whole again.
+func TestVerify_ReadOfDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 86, 3, wideLog, func(o *replica.Options) { o.CheckpointInterval = 2 * time.Second })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		for slot := range uint64(20) {
+			if res, err := c.Do(1, vol, writeOp(f, slot*65536, pattern(int(slot))), time.Second); err != nil || res.Err != 0 {
+				t.Fatal(err, res.Err)
+			}
+		}
+		time.Sleep(6 * time.Second) // a replay does not write it anew
+		bad := c.Primary(vol)
+		if err := c.objectFile(bad, vol, f).Truncate(100_000); err != nil {
+			t.Fatal(err)
+		}
+		for slot := range uint64(20) {
+			res, err := c.Do(bad%3+1, vol, readOp(f, slot*65536, 65536), 5*time.Second)
+			if err != nil || !bytes.Equal(res.Data, pattern(int(slot))) {
+				t.Fatalf("slot %d: %v, errno %d, not what was written", slot, err, res.Err)
+			}
+		}
+		state, reason := c.replicaState(vol, bad)
+		if state != "Failed" || !strings.Contains(reason, "objects/") || !strings.Contains(reason, "trinas verify v --repair") {
+			t.Errorf("%s: %s", state, reason)
+		}
+		if st := c.verify(bad%3+1, vol, true); len(st.Findings) != 1+1 || st.Damaged() != 0 { // two extents
+			t.Errorf("%+v", st)
+		}
+		c.sameEverywhere(vol)
+	})
+}
+
+// forge gives a node, which is down, a table in which a file has another time than it should, as of the
+// entry that made the file; the log goes on from there.
+func (c *Cluster) forge(node uint64, vol volume.ID, f volume.Attr, name string) {
+	c.t.Helper()
+	v, err := volume.Open(c.nodes[node-1].disk.FS().Sub(replica.VolumeDir(vol)), volume.Options{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer v.Close()
+	for index, _ := v.Applied(); index < uint64(f.File); {
+		index++
+		var entry []byte
+		if index == uint64(f.File) {
+			op := createOp(name, volume.RequestID{})
+			op.Time = 42
+			if entry, err = op.Encode(nil); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		if _, err := v.Apply(index, 1, entry); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	if _, err := v.Checkpoint(context.Background()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Goal: a replica whose table differs is found and gets the primary's, a primary's own among it; files'
+// bytes are the same everywhere afterwards, and writes go on.
+func TestVerify_Table(t *testing.T) {
+	for _, leads := range []bool{false, true} {
+		t.Run(fmt.Sprintf("primary %v", leads), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(t, 87, 3, wideLog)
+				vol := c.Volume("v")
+				f := c.create(vol, "f")
+				c.Transfer(vol, 1)
+				c.Crash(3)
+				c.forge(3, vol, f, "f")
+				c.Start(3)
+				for slot := range uint64(40) {
+					if res, err := c.Do(1, vol, writeOp(f, slot*65536, pattern(int(slot))), time.Second); err != nil || res.Err != 0 {
+						t.Fatal(err, res.Err)
+					}
+				}
+				// A write sets mtime and ctime anew; atime stays what the creation made it.
+				c.waitUpToDate(vol)
+				if leads {
+					c.Transfer(vol, 3)
+				}
+				found := c.verify(2, vol, false)
+				if len(found.Findings) != 1 || found.Findings[0].What != replica.FoundTable || strings.Join(found.Findings[0].Nodes, ",") != "node3" {
+					t.Fatalf("%+v", found.Findings)
+				}
+				if st := c.verify(2, vol, true); len(st.Findings) != 1 || st.Damaged() != 0 {
+					t.Errorf("%+v", st)
+				}
+				if res, err := c.Do(2, vol, writeOp(f, 0, pattern(77)), time.Second); err != nil || res.Err != 0 {
+					t.Errorf("a write afterwards: %v, errno %d", err, res.Err)
+				}
+				if st := c.verify(2, vol, false); len(st.Findings) != 0 {
+					t.Errorf("again: %+v", st)
+				}
+				c.sameEverywhere(vol)
+			})
+		})
+	}
 }

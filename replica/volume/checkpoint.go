@@ -209,8 +209,8 @@ func Open(fsys disk.FS, opt Options) (*Volume, error) {
 		}
 	}
 	if bad := (*damage)(nil); errors.As(err, &bad) {
-		return nil, fmt.Errorf("open volume: checkpoint %s is damaged: %w; check the disk, then remove this "+
-			"volume's folder so that this replica is made anew from the others", path, err)
+		return nil, fmt.Errorf("open volume: checkpoint %s is damaged: %w; check the disk, then have the "+
+			"replica made anew from the others: trinas volume move to another node, or trinas node replace", path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open volume: checkpoint %s: %w", path, err)

@@ -91,7 +91,7 @@ func TestOpen_Damage(t *testing.T) {
 			v.Close()
 			t.Fatalf("%s: opened", what)
 		}
-		for _, part := range []string{fsys.Path(checkpointFile), "byte", "remove this volume's folder"} {
+		for _, part := range []string{fsys.Path(checkpointFile), "byte", "trinas node replace"} {
 			if !strings.Contains(err.Error(), part) {
 				t.Fatalf("%s: %q is missing in: %v", what, part, err)
 			}

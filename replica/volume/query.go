@@ -218,8 +218,9 @@ func (v *Volume) readOnce(op *Op, r *Result, keepLock bool) (again bool, err err
 		return true, nil
 	case damaged:
 		return false, v.fail(fmt.Errorf("object %s is missing or lacks bytes after %d that were written; "+
-			"somebody changed the volume's folder, or its disk lost data; let this replica be made anew",
-			v.fs.Path(objectPath(in.id)), op.Offset+uint64(got)))
+			"somebody changed the volume's folder, or its disk lost data; trinas verify %s --repair copies it from "+
+			"the other replicas once this one is back in service",
+			v.fs.Path(objectPath(in.id)), op.Offset+uint64(got), v.info.Name))
 	}
 	r.Data, r.Count = buf, uint32(want)
 	return false, nil

@@ -83,7 +83,8 @@ func TestRead_Damage(t *testing.T) {
 			t.Fatal(err)
 		}
 		op := on(f, Read).read(0, 10000)
-		if _, err := r.v.Query(&op); err == nil || !strings.Contains(err.Error(), objectPath(f.File)) {
+		if _, err := r.v.Query(&op); err == nil || !strings.Contains(err.Error(), objectPath(f.File)) ||
+			!strings.Contains(err.Error(), "trinas verify") || !strings.Contains(err.Error(), "after") {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if _, err := r.v.Apply(r.index+1, 1, nil); err == nil {

@@ -100,7 +100,8 @@ var (
 	ErrNewerFormat = errors.New("written in a newer format: install the trinas version that wrote it")
 	// ErrDamaged says that the log has lost something in its middle that it had said is durable.
 	ErrDamaged = errors.New("the write-ahead log is damaged: keep this node stopped, the others have " +
-		"the data; look at the disk, and bring back the file as it was if there is a copy")
+		"the data; look at the disk, and bring back the file as it was if there is a copy; else put a new node in its place " +
+		"(trinas node replace, on another node)")
 
 	errNoFrame = errors.New("no frame header")
 )

@@ -1,0 +1,183 @@
+// Command replicas is what the host runs of scenario replicas: it makes a node come back that was
+// away for long, and damages objects under their agents.
+//
+// It must never touch a file outside of the lab's folder.
+//
+// Floor 6: imports agent/control, nfsgw/nfs3 and replica.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"trinas/agent/control"
+	"trinas/replica"
+)
+
+// insideEnv marks the process that is in n1's namespace already.
+const insideEnv = "REPLICAS_INSIDE"
+
+// node is what the runner says of a node in LAB, as far as it is needed.
+type node struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+	Socket    string `json:"socket"`
+	DataDir   string `json:"data_dir"`
+}
+
+// scenario is the lab as this program sees it.
+type scenario struct {
+	ctx    context.Context
+	nodes  []node
+	volume string
+	file   *bigFile
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Printf("not ok replicas: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	s := &scenario{volume: os.Getenv("VOLUME")}
+	if err := json.Unmarshal([]byte(os.Getenv("LAB")), &s.nodes); err != nil || len(s.nodes) != 3 {
+		return errors.Join(errors.New("LAB does not describe three nodes; this runs by make e2e only"), err)
+	}
+	if os.Getenv(insideEnv) == "" {
+		return enter(s.nodes[0].Namespace)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	s.ctx = ctx
+	steps := []struct {
+		name string
+		do   func() error
+	}{
+		{"the agents have small logs", s.configure},
+		{"1 GiB is written", s.write},
+		{"16 MiB change while n3 is away", s.change},
+		{"n3 copies less than 32 MiB and shows how far it is", s.comeBack},
+		{"holes are holes on every node", s.holes},
+		{"a verification of whole replicas finds nothing", s.verifyWhole},
+		{"damage under a running and a stopped agent is found", s.damage},
+		{"it is repaired", s.repair},
+		{"all objects are what was written", s.compare},
+	}
+	for _, step := range steps {
+		begun := time.Now()
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		fmt.Printf("%.1f s\n", time.Since(begun).Seconds())
+		fmt.Println("ok", step.name)
+	}
+	return nil
+}
+
+// enter starts this program again in a network namespace, in this process.
+func enter(namespace string) error {
+	ip, err := exec.LookPath("ip")
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(ip, []string{"ip", "netns", "exec", namespace, self}, append(os.Environ(), insideEnv+"=1"))
+}
+
+// ask has the runner do something (e2e/events.go).
+func ask(words ...string) error {
+	number := strconv.FormatInt(time.Now().UnixMicro(), 10)
+	fmt.Printf("@%s %s\n", number, strings.Join(words, " "))
+	for {
+		b, err := os.ReadFile("answers/" + number)
+		if os.IsNotExist(err) {
+			time.Sleep(5 * time.Millisecond) // there is no other sign that the runner has written a file
+			continue
+		}
+		if err == nil && strings.HasPrefix(string(b), "error") {
+			err = fmt.Errorf("ask %s: %s", strings.Join(words, " "), strings.TrimSpace(string(b)))
+		}
+		return err
+	}
+}
+
+// restart ends an agent, has change done while it is down, and starts it again.
+func restart(n node, change func() error) error {
+	if err := ask("stop", n.Name); err != nil {
+		return err
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	return ask("start", n.Name)
+}
+
+// configure gives every agent the smallest log, and a resync that can be watched.
+func (s *scenario) configure() error {
+	for _, n := range s.nodes {
+		err := restart(n, func() error {
+			f, err := os.OpenFile(filepath.Join(filepath.Dir(n.DataDir), "trinas.toml"), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("[log]\nlimit = \"256MiB\"\nsegment = \"16MiB\"\n[resync]\nrate = \"8MiB\"\n[verify]\nrate = \"0\"\ninterval = \"0s\"\n")
+			return errors.Join(err, f.Close())
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// volumeOn is the volume's state as a node's agent knows it.
+func (s *scenario) volumeOn(n node) (replica.VolumeStatus, error) {
+	client := control.NewClient(n.Socket)
+	defer client.Close()
+	vs, err := client.Volumes(s.ctx)
+	for _, v := range vs {
+		if v.Name == s.volume {
+			return v, err
+		}
+	}
+	return replica.VolumeStatus{}, errors.Join(err, fmt.Errorf("%s knows no volume %s", n.Name, s.volume))
+}
+
+// trinas runs the command line and returns what it prints and its exit status.
+func (s *scenario) trinas(args ...string) (out []byte, status int, err error) {
+	cmd := exec.CommandContext(s.ctx, os.Getenv("BINARY"), append(args, "--socket", s.nodes[0].Socket)...)
+	out, err = cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() > 0 {
+		if exit.ExitCode() == 1 {
+			return out, 1, fmt.Errorf("trinas %s: %s", strings.Join(args, " "), exit.Stderr)
+		}
+		return out, exit.ExitCode(), nil
+	}
+	return out, 0, err
+}
+
+// verify runs trinas verify and returns what it found.
+func (s *scenario) verify(args ...string) (st replica.VerifyStatus, status int, err error) {
+	out, status, err := s.trinas(append([]string{"verify", s.volume, "--json"}, args...)...)
+	if err == nil {
+		err = json.Unmarshal(out, &st)
+	}
+	for _, f := range st.Findings {
+		fmt.Printf("found: %s at %d: %s on %s, repaired %v\n", f.Path, f.Offset, f.What, strings.Join(f.Nodes, ","), f.Repaired)
+	}
+	return st, status, err
+}

@@ -56,7 +56,7 @@ func (n *Node) CreateVolume(ctx context.Context, name string, replicas int) (Vol
 	if replicas%2 == 0 || replicas < 0 || replicas > 5 {
 		return VolumeStatus{}, fmt.Errorf("volume %q: %d replicas make no sense; use 3 (or 1 or 5)", name, replicas)
 	}
-	n.ask(ctx, leaderWait) // for their free space
+	n.ask(ctx, leaderWait, leaderWait) // for their free space
 	info := &VolumeInfo{Name: name, Replicas: n.place(s, replicas)}
 	if len(info.Replicas) < replicas {
 		return VolumeStatus{}, fmt.Errorf("volume %q needs %d nodes and the cluster has %d: let the others join first (trinas token, then trinas join there)", name, replicas, len(info.Replicas))

@@ -24,8 +24,8 @@ import (
 // Dir is where the cluster file system is mounted.
 type Dir string
 
-// maxFileBytes bounds what is read; pmxcfs itself takes no file over 1 MiB.
-const maxFileBytes = 64 << 10
+// maxFileBytes bounds what is read: pmxcfs takes no larger file.
+const maxFileBytes = 1 << 20
 
 const invitationFormat = 1
 

@@ -118,6 +118,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	}
 	d.keepEvents(beside)
 	d.keepInvitations(beside, node)
+	d.watchHA(beside, node)
 	d.keepLoad(node)
 	if err := d.serveNFS(node); err != nil {
 		return err

@@ -50,6 +50,7 @@ type Config struct {
 	Load       Sampling   `toml:"load"`
 	Metrics    Metrics    `toml:"metrics"`
 	PVE        PVE        `toml:"pve"`
+	HA         HA         `toml:"ha"`
 }
 
 // Control is the table [control].
@@ -137,6 +138,13 @@ type PVE struct {
 	Dir string `toml:"dir"`
 }
 
+// HA is the table [ha]: what the agent may tell Proxmox HA, and do to its guests.
+type HA struct {
+	Evacuate   bool     `toml:"evacuate"`
+	KillStuck  bool     `toml:"kill_stuck"`
+	StuckAfter Duration `toml:"stuck_after"`
+}
+
 // Default returns the configuration of an agent without a file.
 func Default() Config {
 	return Config{
@@ -156,6 +164,7 @@ func Default() Config {
 		},
 		Load: Sampling{Interval: Duration(3 * time.Second)},
 		PVE:  PVE{Dir: "/etc/pve"},
+		HA:   HA{StuckAfter: Duration(time.Minute)},
 	}
 }
 

@@ -19,6 +19,9 @@ func tree(t *testing.T) pve.Dir {
 	if err := os.CopyFS(dir, os.DirFS("testdata/pve")); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(filepath.Join(dir, "priv"), 0o700); err != nil { // git keeps no such modes
+		t.Fatal(err)
+	}
 	return pve.Dir(dir)
 }
 

@@ -296,6 +296,39 @@ func Events() []Event {
 			Next:    "End what is left of its guest on this node.",
 		},
 		{
+			Name: "guest-killed", ID: "7b892c8473a4449bbe617d8e71b9bf87", Level: slog.LevelError,
+			Text: "A guest was killed, so that HA starts it on another node",
+			Meaning: "Its I/O waited for a volume that this node is cut off from, while corosync has a " +
+				"majority (ha.kill_stuck).",
+			Next: "Look at the network between the agents (trinas status, trinas check).",
+		},
+		{
+			Name: "guests-left", ID: "30156a0b0f7e4036b036783708862aff", Level: slog.LevelWarn,
+			Text:    "Guests whose storage is stuck on this node are left as they are",
+			Meaning: "Killing them would not help, or it cannot be made sure that it would, for the reason in the line.",
+			Next:    "Look at the network between the agents (trinas status, trinas check).",
+			Every:   time.Minute,
+		},
+		{
+			Name: "ha-evacuated", ID: "ece0d829e4ff4bef8a11b582ba4cfc89", Level: slog.LevelWarn,
+			Text: "HA is told to move this node's guests away",
+			Meaning: "Its replica is out of service or the disk of its log is slow (ha.evacuate). The " +
+				"maintenance mode ends by itself when the node has been well for ten minutes.",
+			Next: "Look after the disk under data_dir. ha-manager status shows how far HA is.",
+		},
+		{
+			Name: "ha-returned", ID: "207d05d7261a467e972601f9ac22e495", Level: slog.LevelInfo,
+			Text:    "HA is told that this node can have guests again",
+			Meaning: "The node is well; the maintenance mode that the agent had begun has ended.",
+		},
+		{
+			Name: "ha-evacuate-failed", ID: "97fa495a7d2b4d7dacc5d57f50291031", Level: slog.LevelWarn,
+			Text:    "HA cannot be told to move guests away, or that they can come back",
+			Meaning: "The command failed for the reason in the line. It is tried again every minute.",
+			Next:    "See that /etc/pve has quorum. By hand: ha-manager crm-command node-maintenance.",
+			Every:   time.Minute,
+		},
+		{
 			Name: "operation-refused", ID: "c1c16cd810f04251ab7c62d91a34d98a", Level: slog.LevelWarn,
 			Text: "A node could not carry out an operation",
 			Meaning: "The other node's agent answered with an error. The request is sent again until it " +

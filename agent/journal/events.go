@@ -14,8 +14,15 @@ func Events() []Event {
 			Name: "agent-ready", ID: "fe3ac2634f7248e3939699595fce152d", Level: slog.LevelInfo,
 			Ends: "agent-stopping",
 			Text: "The trinas agent serves its volumes",
-			Meaning: "The agent has replayed its log and answers NFS requests on this node. Volumes " +
-				"without a primary wait for one.",
+			Meaning: "The agent has replayed its log and answers NFS requests on this node. What systemd " +
+				"orders after it is started now.",
+		},
+		{
+			Name: "agent-not-serving", ID: "48c39c9dd07444b5b669b8f07d3bf07f", Level: slog.LevelWarn,
+			Text: "The agent says that it is ready although it does not serve yet",
+			Meaning: "It has waited two minutes for the other nodes, for the reason in the line, and lets " +
+				"systemd go on. Requests wait until a majority of the nodes is there.",
+			Next: "See that the other nodes are up: trinas status.",
 		},
 		{
 			Name: "agent-waiting", ID: "269fdeb6dddb45f29e205b88542a97ad", Level: slog.LevelInfo,

@@ -52,7 +52,7 @@ func newCommand(out, errOut io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVar(&c.socket, "socket", config.Socket, "control `socket` of the agent to ask")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.AddCommand(
-		c.agentCommand(), c.initCommand(), c.joinCommand(), c.tokenCommand(), c.nodeCommand(), c.volumeCommand(), c.verifyCommand(), c.imageCommand(),
+		c.agentCommand(), c.initCommand(), c.joinCommand(), c.tokenCommand(), c.nodeCommand(), c.volumeCommand(), c.verifyCommand(), c.imageCommand(), c.haCommand(),
 		c.statusCommand(), c.loadCommand(), c.eventsCommand(), c.webCommand(), c.drillCommand(), c.checkCommand(), c.rescueCommand(), c.wipeCommand(), c.versionCommand(),
 	)
 	return root

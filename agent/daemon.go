@@ -120,6 +120,7 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	}
 	d.keepEvents(beside)
 	d.keepInvitations(beside, node)
+	d.watchHA(beside, node)
 	d.keepLoad(node)
 	if err := d.serveNFS(node); err != nil {
 		return err
@@ -127,9 +128,8 @@ func (d *daemon) Run(ctx context.Context) (err error) {
 	d.takePartInDrills(node)
 	d.servePage(node)
 	d.setState(control.Running)
-	d.systemd.Ready(control.Running)
 	d.startPulse()
-	d.log.Info("agent is ready", "event", "agent-ready", "version", versionText(), "node", node.Name(), "nfs", addressesText(d.gateway.Addrs()))
+	d.besides.Go(func() { d.readyWhenServing(beside, node) })
 
 	select {
 	case <-ctx.Done():
@@ -198,6 +198,37 @@ func (d *daemon) abandon() {
 	case <-gone:
 	case <-time.After(2 * abandonTimeout):
 	}
+}
+
+// How READY waits until the node serves (readyWhenServing).
+const (
+	readyLook = 50 * time.Millisecond
+	readyWait = 2 * time.Minute
+)
+
+// readyWhenServing says READY once this node serves its volumes, its own replicas up to date or catching up: what is
+// ordered after the agent, HA before all, would only fail before. It says so after readyWait in any case: a
+// node whose others do not come is to have its local guests and its web interface all the same.
+func (d *daemon) readyWhenServing(ctx context.Context, node *replica.Node) {
+	tick := time.NewTicker(readyLook)
+	defer tick.Stop()
+	for begun := time.Now(); ; {
+		missing := node.Unserved()
+		if len(missing) == 0 {
+			break
+		}
+		if time.Since(begun) >= readyWait {
+			d.log.Warn("agent says that it is ready although it does not serve yet", "event", "agent-not-serving", "reason", strings.Join(missing, "; "))
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	d.systemd.Ready()
+	d.log.Info("agent is ready", "event", "agent-ready", "version", versionText(), "node", node.Name(), "nfs", addressesText(d.gateway.Addrs()))
 }
 
 // startPulse begins to watch, once.
@@ -495,7 +526,8 @@ func (d *daemon) waitForMembership(ctx context.Context) (*replica.Node, error) {
 	default:
 	}
 	d.setState(control.Waiting)
-	d.systemd.Ready(control.Waiting)
+	d.systemd.Status(control.Waiting)
+	d.systemd.Ready()
 	d.startPulse()
 	d.log.Info("this node belongs to no cluster yet: waiting for trinas init or trinas join", "event", "agent-waiting")
 	select {

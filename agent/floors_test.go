@@ -17,7 +17,7 @@ func floors() map[string]int {
 		"replica/wal": 1, "replica/volume": 1, "replica/transport": 1, "nfsgw/nfs3": 1,
 		"replica":     2,
 		"replica/sim": 3, "nfsgw": 3, "agent/image": 3, "agent/drill": 3,
-		"agent/check": 4, "agent/control": 4, "agent/metrics": 4, "agent/rescue": 4, "agent/web": 4,
+		"agent/check": 4, "agent/control": 4, "agent/ha": 4, "agent/metrics": 4, "agent/rescue": 4, "agent/web": 4,
 		"agent": 5,
 	}
 }

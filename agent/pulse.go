@@ -36,7 +36,7 @@ type beat struct {
 	still int
 }
 
-// startPulse begins to look. The agent must have told systemd that it is ready.
+// startPulse begins to look. Before the agent is ready systemd takes the pings for nothing, and shows the state.
 func startPulse(systemd *notify.Systemd, node func() *replica.Node, stuckAfter time.Duration) *pulse {
 	p := &pulse{systemd: systemd, node: node, stuckAfter: stuckAfter,
 		stuck: make(chan error, 1), quit: make(chan struct{}), ended: make(chan struct{})}

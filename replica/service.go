@@ -93,6 +93,22 @@ func (n *Node) AwaitService(ctx context.Context, name string) (Service, error) {
 	}
 }
 
+// Unserved gives why this node does not serve yet, a reason for each volume that it does not serve and one for the
+// cluster's state; none: it serves all, be its own replicas up to date or catching up. It never waits.
+func (n *Node) Unserved() (reasons []string) {
+	if g := n.group(clusterGroup); g == nil || g.view.Load().leader == 0 {
+		reasons = append(reasons, "the cluster's state has no primary yet")
+	}
+	state := n.cluster.view()
+	for i := range state.Volumes {
+		var s Service
+		if n.judge(&s, &state.Volumes[i]); !s.Serving {
+			reasons = append(reasons, s.Reason)
+		}
+	}
+	return reasons
+}
+
 // findVolume gives what the cluster's state says of a volume. That there is none is only said once this
 // node has caught up with the others: after a start it may not have heard of it yet.
 func (n *Node) findVolume(ctx context.Context, name string) (*VolumeInfo, error) {

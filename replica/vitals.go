@@ -48,8 +48,6 @@ type Summary struct {
 	Resyncs            []Resync // replicas here that are being brought up to date
 	Connected, Nodes   int      // nodes that can be reached, this one included, and all
 	LogSlow            bool     // the disk of the log is
-	Health             Health   // this node's
-	HealthReason       string   // why it is not Healthy
 }
 
 // Resync is how far a replica has been brought up to date, in percent.
@@ -61,7 +59,6 @@ type Resync struct {
 // Summary sums up this node's part. It never waits for another node.
 func (n *Node) Summary() Summary {
 	out := Summary{Connected: 1, Nodes: 1, LogSlow: n.speed.isSlow()}
-	out.Health, out.HealthReason = n.ownHealth()
 	for id := range n.peers() {
 		out.Nodes++
 		if n.net.Connected(id) {

@@ -52,6 +52,7 @@ type Config struct {
 	Metrics    Metrics    `toml:"metrics"`
 	PVE        PVE        `toml:"pve"`
 	Web        Web        `toml:"web"`
+	HA         HA         `toml:"ha"`
 }
 
 // Control is the table [control].
@@ -149,6 +150,13 @@ type PVE struct {
 	Dir string `toml:"dir"`
 }
 
+// HA is the table [ha]: what the agent may tell Proxmox HA, and do to its guests.
+type HA struct {
+	Evacuate   bool     `toml:"evacuate"`
+	KillStuck  bool     `toml:"kill_stuck"`
+	StuckAfter Duration `toml:"stuck_after"`
+}
+
 // Default returns the configuration of an agent without a file.
 func Default() Config {
 	return Config{
@@ -169,6 +177,7 @@ func Default() Config {
 		Load: Sampling{Interval: Duration(3 * time.Second)},
 		PVE:  PVE{Dir: "/etc/pve"},
 		Web:  Web{Listen: "127.0.0.1:7372"},
+		HA:   HA{StuckAfter: Duration(time.Minute)},
 	}
 }
 

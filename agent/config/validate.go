@@ -61,6 +61,7 @@ func (c *Config) Validate() error {
 		c.metricsListen(),
 		c.pveDir(),
 		c.webListen(),
+		inRange("ha.stuck_after", c.HA.StuckAfter, Duration(20*time.Second), Duration(time.Hour)),
 	}
 	for _, err := range checks {
 		if err != nil {
@@ -85,6 +86,8 @@ func (c *Config) together() error {
 	case c.Log.Limit < 4*c.Log.Segment:
 		// One segment fills, one is prepared, and the oldest can only go as a whole.
 		return fmt.Errorf("log.limit = %s: must be at least four times log.segment (%s)", c.Log.Limit, c.Log.Segment)
+	case (c.HA.Evacuate || c.HA.KillStuck) && c.PVE.Dir == "":
+		return fmt.Errorf("ha.evacuate, ha.kill_stuck: they need Proxmox's cluster file system: set pve.dir")
 	case c.Log.StuckAfter < 2*c.Raft.Heartbeat:
 		return fmt.Errorf("log.stuck_after = %s: must be at least twice raft.heartbeat (%s)", c.Log.StuckAfter, c.Raft.Heartbeat)
 	case c.Raft.Election < 5*c.Raft.Heartbeat:

@@ -14,8 +14,15 @@ func Events() []Event {
 			Name: "agent-ready", ID: "fe3ac2634f7248e3939699595fce152d", Level: slog.LevelInfo,
 			Ends: "agent-stopping",
 			Text: "The trinas agent serves its volumes",
-			Meaning: "The agent has replayed its log and answers NFS requests on this node. Volumes " +
-				"without a primary wait for one.",
+			Meaning: "The agent has replayed its log and answers NFS requests on this node. What systemd " +
+				"orders after it is started now.",
+		},
+		{
+			Name: "agent-not-serving", ID: "48c39c9dd07444b5b669b8f07d3bf07f", Level: slog.LevelWarn,
+			Text: "The agent says that it is ready although it does not serve yet",
+			Meaning: "It has waited two minutes for the other nodes, for the reason in the line, and lets " +
+				"systemd go on. Requests wait until a majority of the nodes is there.",
+			Next: "See that the other nodes are up: trinas status.",
 		},
 		{
 			Name: "agent-waiting", ID: "269fdeb6dddb45f29e205b88542a97ad", Level: slog.LevelInfo,
@@ -302,6 +309,39 @@ func Events() []Event {
 			Text:    "Writes to an image are refused on this node",
 			Meaning: "It was activated on another node since. Two guests on one image would destroy it.",
 			Next:    "End what is left of its guest on this node.",
+		},
+		{
+			Name: "guest-killed", ID: "7b892c8473a4449bbe617d8e71b9bf87", Level: slog.LevelError,
+			Text: "A guest was killed, so that HA starts it on another node",
+			Meaning: "Its I/O waited for a volume that this node is cut off from, while corosync has a " +
+				"majority (ha.kill_stuck).",
+			Next: "Look at the network between the agents (trinas status, trinas check).",
+		},
+		{
+			Name: "guests-left", ID: "30156a0b0f7e4036b036783708862aff", Level: slog.LevelWarn,
+			Text:    "Guests whose storage is stuck on this node are left as they are",
+			Meaning: "Killing them would not help, or it cannot be made sure that it would, for the reason in the line.",
+			Next:    "Look at the network between the agents (trinas status, trinas check).",
+			Every:   time.Minute,
+		},
+		{
+			Name: "ha-evacuated", ID: "ece0d829e4ff4bef8a11b582ba4cfc89", Level: slog.LevelWarn,
+			Text: "HA is told to move this node's guests away",
+			Meaning: "Its replica is out of service or the disk of its log is slow (ha.evacuate). The " +
+				"maintenance mode ends by itself when the node has been well for ten minutes.",
+			Next: "Look after the disk under data_dir. ha-manager status shows how far HA is.",
+		},
+		{
+			Name: "ha-returned", ID: "207d05d7261a467e972601f9ac22e495", Level: slog.LevelInfo,
+			Text:    "HA is told that this node can have guests again",
+			Meaning: "The node is well; the maintenance mode that the agent had begun has ended.",
+		},
+		{
+			Name: "ha-evacuate-failed", ID: "97fa495a7d2b4d7dacc5d57f50291031", Level: slog.LevelWarn,
+			Text:    "HA cannot be told to move guests away, or that they can come back",
+			Meaning: "The command failed for the reason in the line. It is tried again every minute.",
+			Next:    "See that /etc/pve has quorum. By hand: ha-manager crm-command node-maintenance.",
+			Every:   time.Minute,
 		},
 		{
 			Name: "operation-refused", ID: "c1c16cd810f04251ab7c62d91a34d98a", Level: slog.LevelWarn,

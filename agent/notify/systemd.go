@@ -23,8 +23,8 @@ type Systemd struct{ log *slog.Logger }
 // New returns a Systemd that logs what it cannot send to log.
 func New(log *slog.Logger) *Systemd { return &Systemd{log: log} }
 
-// Ready says that the agent has started, and its state in one line.
-func (s *Systemd) Ready(status string) { s.send(daemon.SdNotifyReady + "\nSTATUS=" + status) }
+// Ready says that the agent has started.
+func (s *Systemd) Ready() { s.send(daemon.SdNotifyReady) }
 
 // Status says the agent's state in one line.
 func (s *Systemd) Status(status string) { s.send("STATUS=" + status) }

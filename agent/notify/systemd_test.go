@@ -26,7 +26,7 @@ func TestSystemd_Messages(t *testing.T) {
 		send func(string)
 		want string
 	}{
-		{s.Ready, "READY=1\nSTATUS=x"}, {s.Status, "STATUS=x"}, {s.Stopping, "STOPPING=1\nSTATUS=x"},
+		{func(string) { s.Ready() }, "READY=1"}, {s.Status, "STATUS=x"}, {s.Stopping, "STOPPING=1\nSTATUS=x"},
 		{func(string) { s.Alive() }, "WATCHDOG=1"},
 	} {
 		step.send("x")
@@ -44,12 +44,12 @@ func TestSystemd_NobodyListens(t *testing.T) {
 	var logged bytes.Buffer
 	s := New(slog.New(slog.NewTextHandler(&logged, nil)))
 	t.Setenv("NOTIFY_SOCKET", "")
-	s.Ready("x")
+	s.Ready()
 	if logged.Len() != 0 {
 		t.Fatalf("logged %s", logged.String())
 	}
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none"))
-	s.Ready("x")
+	s.Ready()
 	if !strings.Contains(logged.String(), "NOTIFY_SOCKET") {
 		t.Fatalf("logged %q", logged.String())
 	}

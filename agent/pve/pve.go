@@ -1,5 +1,5 @@
 // Package pve reads Proxmox VE's cluster file system (pmxcfs, usually /etc/pve), and keeps
-// trinas's invitations in the part of it that only root may read. A folder made the same way serves
+// trinas's invitations, and which nodes it has had evacuated, in the part of it that only root may read. A folder made the same way serves
 // as well. It must never put a secret where anybody but root can read it.
 //
 // pmxcfs holds the same small files on every node of a Proxmox cluster; without quorum writes fail
@@ -24,8 +24,8 @@ import (
 // Dir is where the cluster file system is mounted.
 type Dir string
 
-// maxFileBytes bounds what is read; pmxcfs itself takes no file over 1 MiB.
-const maxFileBytes = 64 << 10
+// maxFileBytes bounds what is read: pmxcfs takes no larger file.
+const maxFileBytes = 1 << 20
 
 const invitationFormat = 1
 
@@ -139,7 +139,7 @@ func (d Dir) private() error {
 		return fmt.Errorf("root's part of the Proxmox cluster: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("%s has mode %04o and must be root's alone: no token is written there", priv, mode)
+		return fmt.Errorf("%s has mode %04o and must be root's alone: nothing of trinas is written there", priv, mode)
 	}
 	if err := os.Mkdir(d.folder(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the folder for invitations: %w", err)
@@ -155,6 +155,42 @@ func (d Dir) Withdraw(node string) error {
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("withdraw an invitation: %w", err)
+	}
+	return nil
+}
+
+// evacuated is the file that says of a node that trinas has had HA evacuate it. It is not on the node
+// itself, whose disk may be what failed.
+func (d Dir) evacuated(node string) string {
+	return filepath.Join(d.folder(), strings.ToLower(node)+".evacuated")
+}
+
+// Evacuated reports whether SetEvacuated has said so of the node.
+func (d Dir) Evacuated(node string) (bool, error) {
+	_, err := os.Stat(d.evacuated(node))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SetEvacuated remembers that the node was evacuated by trinas, or forgets it.
+func (d Dir) SetEvacuated(node string, yes bool) error {
+	if !nodeName.MatchString(node) {
+		return fmt.Errorf("evacuation of %q: no name of a node", node)
+	}
+	if !yes {
+		if err := os.Remove(d.evacuated(node)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget the evacuation of %s: %w", node, err)
+		}
+		return nil
+	}
+	err := d.private()
+	if err == nil {
+		err = os.WriteFile(d.evacuated(node), nil, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("remember the evacuation of %s: %w", node, err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/willscott/go-nfs"
 
+	"trinas/agent/control"
 	"trinas/nfsgw/nfs3"
 )
 
@@ -27,9 +28,11 @@ func TestPlugin(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	waitFor(t, client, "waiting", inState(control.Waiting))
 	if _, err := client.Init(t.Context(), "home", ""); err != nil {
 		t.Fatal(err)
 	}
+	waitFor(t, client, "running", inState(control.Running))
 	if _, err := client.CreateVolume(t.Context(), "vm", 1); err != nil {
 		t.Fatal(err)
 	}

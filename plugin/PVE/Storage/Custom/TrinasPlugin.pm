@@ -143,7 +143,8 @@ sub check_config {
 sub folders_of {
     my ($class, $storeid, $scfg) = @_;
 
-    my @types = grep { $scfg->{content}->{$_} } sort keys %{ $class->get_vtype_subdirs() };
+    my $content = $scfg->{content} // $class->plugindata()->{content}->[1]; # Proxmox adds that one later
+    my @types = grep { $content->{$_} } sort keys %{ $class->get_vtype_subdirs() };
     my $of = {};
     for my $type (@types) {
         my $folder = in_volume($scfg, $class->get_subdir($scfg, $type));
@@ -265,8 +266,8 @@ sub deactivate_storage {
 
 my $numbers = {}; # of each storage's last status
 
-# From the agent, never from the mount: pvestatd must not wait. An agent that is late once does not make the
-# storage look offline.
+# From the agent, never from the mount: pvestatd must not wait. An agent that is late once, or an election,
+# does not make the storage look offline.
 sub status {
     my ($class, $storeid, $scfg, $cache) = @_;
 
@@ -276,13 +277,11 @@ sub status {
 
     my $got = Trinas::Agent::ask($scfg, 'GET', 'service', limit => $LIMIT->{status});
     my $now = clock_gettime(CLOCK_MONOTONIC);
-    if ($got->{answer}) {
+    if (is_true($got->{answer}->{serving})) {
         my $space = $got->{answer}->{space};
-        my $total = number($space->{total_bytes});
-        return if !is_true($got->{answer}->{serving}) || !$total;
-        my $free = number($space->{free_bytes});
-        $numbers->{$storeid} = { at => $now, all => [$total, $free, $total - $free, 1] };
-    } elsif (!$got->{late}) {
+        my ($total, $free) = map { number($space->{$_}) } qw(total_bytes free_bytes);
+        $numbers->{$storeid} = $total ? { at => $now, all => [$total, $free, $total - $free, 1] } : undef;
+    } elsif (is_true($got->{answer}->{cut_off}) || $got->{error} && !$got->{late}) {
         delete $numbers->{$storeid};
     }
     my $last = $numbers->{$storeid};

@@ -157,16 +157,16 @@ sub folders_of {
     return [sort keys %$of];
 }
 
-# provide has the agent make sure that the volume can be used, on these nodes.
+# provide has the agent make sure that the volume can be used, on these nodes, within seconds.
 sub provide {
-    my ($class, $storeid, $scfg, $nodes, $create) = @_;
+    my ($class, $storeid, $scfg, $nodes, $create, $seconds) = @_;
 
     my $body = {
         nodes => $nodes,
         folders => $class->folders_of($storeid, $scfg),
         create => $create ? JSON::true : JSON::false,
     };
-    return Trinas::Agent::need($scfg, 'POST', 'provide', body => $body, limit => $LIMIT->{provide});
+    return Trinas::Agent::need($scfg, 'POST', 'provide', body => $body, limit => $seconds);
 }
 
 # A node without the plugin that saves any storage's settings deletes this storage from storage.cfg:
@@ -175,7 +175,7 @@ sub on_add_hook {
     my ($class, $storeid, $scfg, %param) = @_;
 
     Trinas::Mount::parse_options($scfg->{'trinas-options'});
-    my $answer = $class->provide($storeid, $scfg, PVE::Cluster::get_nodelist(), 1);
+    my $answer = $class->provide($storeid, $scfg, PVE::Cluster::get_nodelist(), 1, $LIMIT->{provide});
     my ($cluster) = ($answer->{cluster} // '') =~ m/\A([A-Za-z0-9-]{1,64})\z/
         or die "the agent does not say which trinas cluster this node belongs to\n";
     $scfg->{'trinas-cluster'} = $cluster;
@@ -196,7 +196,7 @@ sub on_update_hook_full {
     delete $next->{$_} for @{ $delete // [] };
     Trinas::Mount::parse_options($next->{'trinas-options'});
     my @matter = ('content', 'content-dirs', 'create-subdirs', 'trinas-cluster');
-    $class->provide($storeid, $next, [], 0) if grep { exists($update->{$_}) } @matter;
+    $class->provide($storeid, $next, [], 0, $LIMIT->{provide}) if grep { exists($update->{$_}) } @matter;
     warn "new mount options hold from the next mount of storage '$storeid' on, on each node\n"
         if ($next->{'trinas-options'} // '') ne ($scfg->{'trinas-options'} // '');
     return;
@@ -247,7 +247,7 @@ sub activate_storage {
             if ref($service->{mount}) ne 'HASH';
         delete $cache->{mountdata};
         Trinas::Mount::mount_volume($storeid, $path, $volume, $service->{mount}, $extra);
-        eval { $class->provide($storeid, $scfg, [], 0) };
+        eval { $class->provide($storeid, $scfg, [], 0, $LIMIT->{release}) };
         warn "storage '$storeid': its folders: $@" if $@;
     };
     die "cannot activate storage '$storeid': $@" if $@;

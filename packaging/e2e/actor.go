@@ -70,11 +70,19 @@ func (r *runner) env(s *scenario, a *actor) []string {
 // runGuest runs the script in a guest. kit is the folder with what the script needs; request gets
 // what it asks for.
 func (r *runner) runGuest(ctx context.Context, s *scenario, a *actor, kit string, request func(share, line string)) error {
+	env := r.env(s, a)
+	if a.node != nil {
+		options, err := a.node.MountOptions(ctx, s.Name)
+		if err != nil {
+			return err
+		}
+		env = append(env, "MOUNT_OPTIONS="+options)
+	}
 	m := &guest.Machine{
 		Init: r.init, Memory: s.Memory, Limit: s.limit, Disk: r.disk,
 		Modules: append([]string{"nfsv3"}, s.Modules...),
 		Args:    []string{"bash", scriptFile},
-		Env:     r.env(s, a),
+		Env:     env,
 	}
 	m.Line = func(line string) { a.hear(line, m.Share(), request) }
 	status, err := r.lab.RunGuest(ctx, m, a.node, func() error { return os.CopyFS(m.Share(), os.DirFS(kit)) })

@@ -289,6 +289,15 @@ func (n *Node) Await(ctx context.Context, what string, holds func(context.Contex
 // Status asks the agent over its control socket.
 func (n *Node) Status(ctx context.Context) (control.Status, error) { return n.control.Status(ctx) }
 
+// MountOptions are those by which the node's agent says that a volume is mounted on it.
+func (n *Node) MountOptions(ctx context.Context, volume string) (string, error) {
+	s, err := n.control.Service(ctx, volume)
+	if err != nil || s.Mount == nil {
+		return "", err
+	}
+	return s.Mount.Options, nil
+}
+
 // Volume asks the agent for the state of one volume, as far as it knows.
 func (n *Node) Volume(ctx context.Context, name string) (replica.VolumeStatus, error) {
 	st, err := n.Status(ctx)

@@ -80,6 +80,9 @@ sub dies {
     is(($CLASS->status('vms', $scfg, $cache))[3], 1, 'the same cache sees the mount');
 
     @COMMANDS = ();
+    Trinas::Mount::mount_volume('vms', $path, 'vms', $service->{mount}, {});
+    is_deeply(\@COMMANDS, [], 'somebody else has mounted it while this waited for the lock');
+
     $agent->asked();
     # Nothing may look at the path from now on: it is a file, on which every look at a folder would fail.
     rmdir($path);
@@ -168,7 +171,13 @@ sub dies {
     my $absent = Trinas::FakeAgent->new(how => 'absent')->use_it();
     is_deeply([$CLASS->status('vms', $scfg, {})], [], 'no agent: inactive');
     $agent = agent({ serving => JSON::false });
-    is_deeply([$CLASS->status('vms', $scfg, {})], [], 'not serving: inactive');
+    is_deeply([$CLASS->status('vms', $scfg, {})], [], 'no agent just now, no primary: inactive');
+    $agent = agent();
+    $CLASS->status('vms', $scfg, {});
+    $agent = agent({ serving => JSON::false });
+    is_deeply([$CLASS->status('vms', $scfg, {})], [1000, 400, 600, 1], 'an election: the last numbers');
+    $agent = agent({ serving => JSON::false, cut_off => JSON::true });
+    is_deeply([$CLASS->status('vms', $scfg, {})], [], 'cut off: inactive');
     $agent = agent({ space => { total_bytes => 0, free_bytes => 0 } });
     is_deeply([$CLASS->status('vms', $scfg, {})], [], 'no numbers yet: inactive');
     $agent = agent({ space => { total_bytes => '12; rm', free_bytes => [] } });
@@ -206,6 +215,11 @@ sub dies {
     like(dies(sub { $CLASS->on_add_hook('vms', scfg('content-dirs' => { iso => 'images' })) }),
         qr/^storage 'vms' uses directory 'images' for images and for iso\n$/, 'one folder for two kinds');
     is_deeply($agent->asked(), [], 'nothing was made');
+    my $bare = scfg(content => undef);
+    delete $bare->{content};
+    $CLASS->on_add_hook('vms', $bare);
+    is_deeply($agent->asked(), ['POST provide {"create":true,"folders":["images"],"nodes":["pve1","pve2"]}'], 'no content given: the default');
+    ok(!exists($bare->{content}), '... and none is written');
     $CLASS->on_add_hook('vms', scfg('create-subdirs' => 0, 'content-dirs' => { images => 'a//b/' }));
     is_deeply($agent->asked(), ['POST provide {"create":true,"folders":[],"nodes":["pve1","pve2"]}'], 'no folders');
 

@@ -109,4 +109,10 @@ ok "rm -r of all" rm -r $D
 is "empty" "$(ls -A)" ""
 cd /
 ok "umount" umount $M
+
+# As the storage plugin has systemd mount it: by mount.nfs, with the agent's word for the options.
+ok "mount with the agent's options" timeout 20 mount -t nfs -o "$MOUNT_OPTIONS" "$NODE1:/$VOLUME" $M
+is "hard and four connections" "$(grep -c " $M nfs .*,hard,.*nconnect=4" /proc/mounts)" 1
+is "written through it" "$(echo x >$M/by_options && cat $M/by_options)" x
+ok "umount again" umount $M
 exit $failed

@@ -143,7 +143,8 @@ sub check_config {
 sub folders_of {
     my ($class, $storeid, $scfg) = @_;
 
-    my @types = grep { $scfg->{content}->{$_} } sort keys %{ $class->get_vtype_subdirs() };
+    my $content = $scfg->{content} // $class->plugindata()->{content}->[1]; # Proxmox adds that one later
+    my @types = grep { $content->{$_} } sort keys %{ $class->get_vtype_subdirs() };
     my $of = {};
     for my $type (@types) {
         my $folder = in_volume($scfg, $class->get_subdir($scfg, $type));
@@ -156,16 +157,16 @@ sub folders_of {
     return [sort keys %$of];
 }
 
-# provide has the agent make sure that the volume can be used, on these nodes.
+# provide has the agent make sure that the volume can be used, on these nodes, within seconds.
 sub provide {
-    my ($class, $storeid, $scfg, $nodes, $create) = @_;
+    my ($class, $storeid, $scfg, $nodes, $create, $seconds) = @_;
 
     my $body = {
         nodes => $nodes,
         folders => $class->folders_of($storeid, $scfg),
         create => $create ? JSON::true : JSON::false,
     };
-    return Trinas::Agent::need($scfg, 'POST', 'provide', body => $body, limit => $LIMIT->{provide});
+    return Trinas::Agent::need($scfg, 'POST', 'provide', body => $body, limit => $seconds);
 }
 
 # A node without the plugin that saves any storage's settings deletes this storage from storage.cfg:
@@ -174,7 +175,7 @@ sub on_add_hook {
     my ($class, $storeid, $scfg, %param) = @_;
 
     Trinas::Mount::parse_options($scfg->{'trinas-options'});
-    my $answer = $class->provide($storeid, $scfg, PVE::Cluster::get_nodelist(), 1);
+    my $answer = $class->provide($storeid, $scfg, PVE::Cluster::get_nodelist(), 1, $LIMIT->{provide});
     my ($cluster) = ($answer->{cluster} // '') =~ m/\A([A-Za-z0-9-]{1,64})\z/
         or die "the agent does not say which trinas cluster this node belongs to\n";
     $scfg->{'trinas-cluster'} = $cluster;
@@ -195,7 +196,7 @@ sub on_update_hook_full {
     delete $next->{$_} for @{ $delete // [] };
     Trinas::Mount::parse_options($next->{'trinas-options'});
     my @matter = ('content', 'content-dirs', 'create-subdirs', 'trinas-cluster');
-    $class->provide($storeid, $next, [], 0) if grep { exists($update->{$_}) } @matter;
+    $class->provide($storeid, $next, [], 0, $LIMIT->{provide}) if grep { exists($update->{$_}) } @matter;
     warn "new mount options hold from the next mount of storage '$storeid' on, on each node\n"
         if ($next->{'trinas-options'} // '') ne ($scfg->{'trinas-options'} // '');
     return;
@@ -246,7 +247,7 @@ sub activate_storage {
             if ref($service->{mount}) ne 'HASH';
         delete $cache->{mountdata};
         Trinas::Mount::mount_volume($storeid, $path, $volume, $service->{mount}, $extra);
-        eval { $class->provide($storeid, $scfg, [], 0) };
+        eval { $class->provide($storeid, $scfg, [], 0, $LIMIT->{release}) };
         warn "storage '$storeid': its folders: $@" if $@;
     };
     die "cannot activate storage '$storeid': $@" if $@;
@@ -265,8 +266,8 @@ sub deactivate_storage {
 
 my $numbers = {}; # of each storage's last status
 
-# From the agent, never from the mount: pvestatd must not wait. An agent that is late once does not make the
-# storage look offline.
+# From the agent, never from the mount: pvestatd must not wait. An agent that is late once, or an election,
+# does not make the storage look offline.
 sub status {
     my ($class, $storeid, $scfg, $cache) = @_;
 
@@ -276,13 +277,11 @@ sub status {
 
     my $got = Trinas::Agent::ask($scfg, 'GET', 'service', limit => $LIMIT->{status});
     my $now = clock_gettime(CLOCK_MONOTONIC);
-    if ($got->{answer}) {
+    if (is_true($got->{answer}->{serving})) {
         my $space = $got->{answer}->{space};
-        my $total = number($space->{total_bytes});
-        return if !is_true($got->{answer}->{serving}) || !$total;
-        my $free = number($space->{free_bytes});
-        $numbers->{$storeid} = { at => $now, all => [$total, $free, $total - $free, 1] };
-    } elsif (!$got->{late}) {
+        my ($total, $free) = map { number($space->{$_}) } qw(total_bytes free_bytes);
+        $numbers->{$storeid} = $total ? { at => $now, all => [$total, $free, $total - $free, 1] } : undef;
+    } elsif (is_true($got->{answer}->{cut_off}) || $got->{error} && !$got->{late}) {
         delete $numbers->{$storeid};
     }
     my $last = $numbers->{$storeid};

@@ -88,6 +88,7 @@ sub serve {
         $header{ lc($1) } = $2 if $line =~ m/^([^:]+):\s*(.*)$/;
     }
     my ($method, $path) = split(' ', $head);
+    return if !defined($path); # who asked has gone
     my $body = '';
     read($client, $body, $header{'content-length'}) if $header{'content-length'};
     open(my $fh, '>>', $self->{log}) or die "log: $!";

@@ -65,7 +65,7 @@ const (
 	LeaseTime  = 30 * time.Second
 	renewEvery = 5 * time.Second
 
-	roundTimeout = 60 * time.Second // of one strike, until all replicas are UpToDate again
+	roundTimeout = 2 * time.Minute // of one strike, until all replicas are UpToDate again; a log counts as slow for 30 s
 	askTimeout   = 10 * time.Second
 	retryEvery   = 50 * time.Millisecond
 	lookEvery    = 20 * time.Millisecond
@@ -106,6 +106,7 @@ type answer struct {
 	Refused    string  `json:"refused,omitempty"`
 	Boot       int64   `json:"boot,omitempty"`       // hello: another one after each start of the agent
 	Supervised bool    `json:"supervised,omitempty"` // hello: systemd starts it again
+	Slow       bool    `json:"slow,omitempty"`       // hello: its log's disk counts as slow
 	Window     *Window `json:"window,omitempty"`     // mark
 	Round      *Round  `json:"round,omitempty"`      // round: nil until it is over
 	Tally      *Tally  `json:"tally,omitempty"`      // stop

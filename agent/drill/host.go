@@ -18,6 +18,7 @@ import (
 type Cluster interface {
 	Name() string
 	Status(ctx context.Context) replica.Status
+	Known() replica.Status
 	Primary(volume string) (string, bool)
 	Transfer(ctx context.Context, volume, node string) error
 	Ask(ctx context.Context, node, topic string, body []byte) ([]byte, error)
@@ -176,7 +177,7 @@ func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(forma
 func (h *Host) answer(ctx context.Context, from string, req request) (answer, error) {
 	switch req.Do {
 	case doHello:
-		return answer{Boot: h.boot, Supervised: h.opt.Supervised}, nil
+		return answer{Boot: h.boot, Supervised: h.opt.Supervised, Slow: h.opt.Node.Known().Log.Slow}, nil
 	case doBegin:
 		return answer{}, h.begin(from, req)
 	}

@@ -102,6 +102,15 @@ func (s *strike) prepare(ctx context.Context, first string) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
+	for _, node := range s.nodes { // one whose log is slow does not take over: the strike would measure that
+		hello, err := s.askOnce(ctx, node, request{Do: doHello})
+		if err != nil {
+			return err
+		}
+		if hello.Slow {
+			return fmt.Errorf("the log's disk of %s counts as slow", node)
+		}
+	}
 	if err := s.host.opt.Node.Transfer(ctx, s.run.Volume, first); err != nil {
 		return fmt.Errorf("make %s the primary beforehand: %w", first, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -117,19 +118,20 @@ func drills(ctx context.Context, l *lab.Lab, n rounds, asJSON bool) error {
 func one(ctx context.Context, l *lab.Lab, kind drill.Kind, rounds int, asJSON bool) error {
 	fmt.Fprintf(os.Stderr, "%s: %d strikes\n", kind, rounds*len(l.Nodes))
 	out, err := l.Nodes[0].CLI(ctx, "drill", string(kind), volume, "--rounds", fmt.Sprint(rounds), "--yes", "--json")
-	if err != nil {
-		return err
-	}
 	var report drill.Report
-	if err := json.NewDecoder(bytes.NewReader(out)).Decode(&report); err != nil {
-		return fmt.Errorf("the report cannot be read: %w", err)
+	if json.NewDecoder(bytes.NewReader(out)).Decode(&report) != nil {
+		return errors.Join(err, errors.New("there is no report"))
+	}
+	if err != nil { // it ends with what has failed, after the report
+		text := err.Error()
+		err = errors.New(text[strings.LastIndex(text, "\n")+1:])
 	}
 	if asJSON {
 		fmt.Print(string(out))
 	} else {
 		fmt.Println(report.Text())
 	}
-	return errors.Join(report.Verdict(), nothingLeft(ctx, l))
+	return errors.Join(err, report.Verdict(), nothingLeft(ctx, l))
 }
 
 // nothingLeft looks for what a drill must not leave behind.

@@ -146,13 +146,13 @@ func detach(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// output runs a command; an error names it and holds the end of what it said.
+// output runs a command and returns what it printed; an error names it and holds the end of what it said.
 func output(cmd *exec.Cmd, what string) ([]byte, error) {
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		said := strings.TrimSpace(stdout.String() + stderr.String()) // what went wrong comes last
-		return nil, fmt.Errorf("%s: %w: %s", what, err, said[max(0, len(said)-2000):])
+		return []byte(stdout.String()), fmt.Errorf("%s: %w: %s", what, err, said[max(0, len(said)-2000):])
 	}
 	return []byte(stdout.String()), nil
 }

@@ -150,13 +150,14 @@ func (n *Node) RetryReplica(ctx context.Context, name string) error {
 	}
 	for try := 0; ; try++ {
 		n.mu.RLock()
-		now, tries := n.broken[v.ID], b.tries
+		_, out := n.broken[v.ID]
+		tried, reason := b.next != 0, b.err
 		n.mu.RUnlock()
 		switch {
-		case now == nil && n.group(uint64(v.ID)) != nil:
+		case !out && n.group(uint64(v.ID)) != nil:
 			return nil
-		case now != nil && tries > 0 && now.next != 0:
-			return fmt.Errorf("the replica of volume %q stays out of service: %w", name, now.err)
+		case out && tried:
+			return fmt.Errorf("the replica of volume %q stays out of service: %w", name, reason)
 		}
 		if err := n.pause(ctx, nil, try); err != nil {
 			return err

@@ -109,6 +109,7 @@ func TestVerify_FindsAndRepairs(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}()
+		c.Transfer(vol, 1) // the first damage that is met is its own
 		found := c.verify(1, vol, false)
 		if len(found.Findings) != 3 || found.Damaged() != 3 {
 			t.Fatalf("found %+v", found)
@@ -119,7 +120,7 @@ func TestVerify_FindsAndRepairs(t *testing.T) {
 				t.Errorf("finding %d: %+v", i, finding)
 			}
 			if p := c.Node(c.Primary(vol)).Name(); p == node && i == 0 {
-				t.Errorf("%s has damage and leads on", p)
+				t.Errorf("%s met damage of its own and leads on", p)
 			}
 		}
 		repaired := c.verify(3, vol, true)

@@ -18,7 +18,7 @@ APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf
 BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-container mmdebstrap e2fsprogs mount
 
 .DEFAULT_GOAL = help
-.PHONY: help build test lint rules race sim plugin-test demo bench e2e deb apt-repo boot copyright deps tidy clean FORCE
+.PHONY: help build test lint rules race sim plugin-test demo bench bench-quick e2e deb apt-repo boot copyright deps tidy clean FORCE
 
 help:
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ demo: build/trinas build/demo ## three agents keep a disk image alive while thei
 bench: build/trinas build/bench ## speed beside nfs-ganesha's (as root; BENCH_FLAGS=-quick: a short run)
 	packaging/deps.sh $(BENCH_PACKAGES)
 	build/bench -binary build/trinas $(BENCH_FLAGS)
+
+bench-quick: build/trinas build/bench ## the same in two minutes, beside the ratios of this machine's first such run
+	packaging/deps.sh $(BENCH_PACKAGES)
+	build/bench -binary build/trinas -client qemu -seconds 1 -image 256 -guard build/bench-quick.json $(BENCH_FLAGS)
 
 e2e: build/trinas build/e2e ## scenarios with a real Linux NFS client: all, or S="name ..." (E2E_FLAGS="-quick -v")
 	packaging/deps.sh $(E2E_PACKAGES)

@@ -51,6 +51,14 @@ func (r row) ratio() float64 {
 	return r.Ours.PerSecond / r.Ganesha.PerSecond
 }
 
+// cpuRatio is the processor time of a request, ours over ganesha's.
+func (r row) cpuRatio() float64 {
+	if r.Ganesha.CPUPer1000Ops == 0 {
+		return 0
+	}
+	return r.Ours.CPUPer1000Ops / r.Ganesha.CPUPer1000Ops
+}
+
 // speed is requests per second for small requests, MB per second for large ones.
 func (r row) speed(perSecond float64) string {
 	if r.RequestBytes >= 1<<20 {

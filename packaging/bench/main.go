@@ -11,7 +11,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -41,6 +40,7 @@ type settings struct {
 	binary     string
 	dir        string
 	jsonFile   string
+	guardFile  string
 	imageBytes int64
 	seconds    float64 // of each run
 	rounds     int     // of which the median counts
@@ -56,6 +56,7 @@ func run() int {
 	flag.StringVar(&s.binary, "binary", "build/trinas", "the trinas program")
 	flag.StringVar(&s.dir, "dir", "", "where data go: a folder on the disk to measure (default /var/tmp)")
 	flag.StringVar(&s.jsonFile, "json", "", "write the figures to this file, too")
+	flag.StringVar(&s.guardFile, "guard", "", "compare QEMU's patterns with the run in this file, which is made by the first run; fail when one is worse")
 	flag.Float64Var(&s.seconds, "seconds", 4, "length of each run")
 	flag.IntVar(&s.rounds, "rounds", 3, "runs of each pattern and server, of which the median counts")
 	flag.StringVar(&s.client, "client", clientAll, "run only the part with this client: qemu or kernel")
@@ -89,12 +90,13 @@ func run() int {
 	}
 	figures.print(os.Stdout)
 	if s.jsonFile != "" {
-		b, err := json.MarshalIndent(figures, "", "  ")
-		if err == nil {
-			err = os.WriteFile(s.jsonFile, append(b, '\n'), 0o644)
+		if err := figures.save(s.jsonFile); err != nil {
+			return fail(err)
 		}
-		if err != nil {
-			return fail(fmt.Errorf("write figures: %w", err))
+	}
+	if s.guardFile != "" {
+		if err := figures.guard(s.guardFile, os.Stdout); err != nil {
+			return fail(err)
 		}
 	}
 	return 0

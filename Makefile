@@ -10,7 +10,7 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RULES_PACKAGES = prometheus
 RACE_PACKAGES  = gcc libc6-dev
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
-BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind user-mode-linux fio
+BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs nfs-ganesha-gluster glusterfs-server rpcbind user-mode-linux fio
 E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpcbind fio sqlite3 git python3 e2fsprogs qemu-utils qemu-block-extra qemu-system-x86 kmod xz-utils stress-ng dbench bonnie++
 PLUGIN_PACKAGES = perl libjson-perl libperl-critic-perl
 DEB_PACKAGES   = dpkg-dev debhelper fakeroot lintian man-db systemd
@@ -69,13 +69,13 @@ demo: build/trinas build/demo ## three agents keep a disk image alive while thei
 	packaging/deps.sh $(DEMO_PACKAGES)
 	build/demo -binary build/trinas $(DEMO_FLAGS)
 
-bench: build/trinas build/bench ## speed beside nfs-ganesha's (as root; BENCH_FLAGS=-quick: a short run)
+bench: build/trinas build/bench ## speed beside nfs-ganesha's and GlusterFS' (as root; BENCH_FLAGS=-quick: a short run)
 	packaging/deps.sh $(BENCH_PACKAGES)
 	build/bench -binary build/trinas $(BENCH_FLAGS)
 
 bench-quick: build/trinas build/bench ## the same in two minutes, beside the ratios of this machine's first such run
 	packaging/deps.sh $(BENCH_PACKAGES)
-	build/bench -binary build/trinas -client qemu -seconds 1 -image 256 -guard build/bench-quick.json $(BENCH_FLAGS)
+	build/bench -binary build/trinas -client qemu -gluster=false -seconds 1 -image 256 -guard build/bench-quick.json $(BENCH_FLAGS)
 
 e2e: build/trinas build/e2e ## scenarios with a real Linux NFS client: all, or S="name ..." (E2E_FLAGS="-quick -v")
 	packaging/deps.sh $(E2E_PACKAGES)

@@ -12,7 +12,7 @@ RACE_PACKAGES  = gcc libc6-dev
 WEB_PACKAGES   = chromium
 DRILL_PACKAGES = iproute2
 DEMO_PACKAGES  = iproute2 qemu-utils qemu-block-extra e2fsprogs
-BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs rpcbind user-mode-linux fio
+BENCH_PACKAGES = iproute2 util-linux qemu-utils qemu-block-extra mount nfs-ganesha nfs-ganesha-vfs nfs-ganesha-gluster glusterfs-server rpcbind user-mode-linux fio
 E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpcbind fio sqlite3 git python3 e2fsprogs qemu-utils qemu-block-extra qemu-system-x86 kmod xz-utils stress-ng dbench bonnie++
 PLUGIN_PACKAGES = perl libjson-perl libperl-critic-perl
 DEB_PACKAGES   = dpkg-dev debhelper fakeroot lintian man-db systemd
@@ -20,7 +20,7 @@ APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf
 BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-container mmdebstrap e2fsprogs mount
 
 .DEFAULT_GOAL = help
-.PHONY: help build test lint rules race sim plugin-test demo drill-local bench e2e deb apt-repo boot copyright deps tidy clean FORCE
+.PHONY: help build test lint rules race sim plugin-test demo drill-local bench bench-quick e2e deb apt-repo boot copyright deps tidy clean FORCE
 
 help:
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,9 +75,13 @@ drill-local: build/trinas build/drill ## trinas drill on three agents: what losi
 	packaging/deps.sh $(DRILL_PACKAGES)
 	build/drill -binary build/trinas $(DRILL_FLAGS)
 
-bench: build/trinas build/bench ## speed beside nfs-ganesha's (as root; BENCH_FLAGS=-quick: a short run)
+bench: build/trinas build/bench ## speed beside nfs-ganesha's and GlusterFS' (as root; BENCH_FLAGS=-quick: a short run)
 	packaging/deps.sh $(BENCH_PACKAGES)
 	build/bench -binary build/trinas $(BENCH_FLAGS)
+
+bench-quick: build/trinas build/bench ## the same in two minutes, beside the ratios of this machine's first such run
+	packaging/deps.sh $(BENCH_PACKAGES)
+	build/bench -binary build/trinas -client qemu -gluster=false -seconds 1 -image 256 -guard build/bench-quick.json $(BENCH_FLAGS)
 
 e2e: build/trinas build/e2e ## scenarios with a real Linux NFS client: all, or S="name ..." (E2E_FLAGS="-quick -v")
 	packaging/deps.sh $(E2E_PACKAGES)

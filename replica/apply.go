@@ -10,12 +10,14 @@ import (
 	"trinas/replica/volume"
 )
 
-// applyQueue holds committed entries, and snapshots, between Raft and the applier. Raft bounds it
-// (maxApplyBytes): it hands out no more before these are applied.
+// applyQueue holds committed entries, and snapshots, between Raft and whoever applies: one goroutine
+// at a time (busy), which is the group's applier or, on an idle group, who else has time (group.work).
+// Raft bounds it (maxApplyBytes): it hands out no more before these are applied.
 type applyQueue struct {
 	mu     sync.Mutex
 	ready  sync.Cond
 	jobs   []applyJob
+	busy   bool
 	closed bool
 }
 
@@ -25,54 +27,125 @@ type applyJob struct {
 	do  func() error // an error means that this replica is broken
 }
 
+// promptBytes: a larger entry is left to the applier, which holds up nobody.
+const promptBytes = 64 << 10
+
+// prompt reports whether the job is one small entry, as an operation on an idle group gives.
+func (j applyJob) prompt() bool {
+	es := j.msg.GetEntries()
+	return j.msg.GetSnapshot() == nil && len(es) == 1 && es[0].GetType() == raftpb.EntryNormal &&
+		len(es[0].GetData()) <= promptBytes
+}
+
 func (q *applyQueue) init() { q.ready.L = &q.mu }
 
 func (q *applyQueue) put(j applyJob) {
+	q.putQuietly(j)
+	q.wake()
+}
+
+// putQuietly is put for a caller that sees to it that the job is done.
+func (q *applyQueue) putQuietly(j applyJob) {
 	q.mu.Lock()
 	q.jobs = append(q.jobs, j)
-	q.ready.Signal()
 	q.mu.Unlock()
 }
 
-// take waits for work; nil when the queue is closed.
-func (q *applyQueue) take() []applyJob {
+// wake has the applier look.
+func (q *applyQueue) wake() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	for len(q.jobs) == 0 && !q.closed {
-		q.ready.Wait()
-	}
-	if q.closed {
-		return nil
-	}
-	jobs := q.jobs
-	q.jobs = nil
-	return jobs
-}
-
-func (q *applyQueue) close() {
-	q.mu.Lock()
-	q.closed = true
 	q.ready.Broadcast()
 	q.mu.Unlock()
 }
 
-// applyLoop applies committed entries, in order, and answers the requests that wait for them.
+// take waits for work, and for others to be done with theirs; nil when the queue is closed. Whoever
+// took calls done.
+func (q *applyQueue) take() []applyJob {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for (q.busy || len(q.jobs) == 0) && !q.closed {
+		q.ready.Wait()
+	}
+	return q.takeLocked()
+}
+
+// takeNow is take for a goroutine that was not made for it: only what is done in no time, and only
+// when nobody is at it. Else nil, and the applier does it.
+func (q *applyQueue) takeNow() []applyJob {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.busy || len(q.jobs) == 0: // whoever is at it looks again
+		return nil
+	case len(q.jobs) > 1 || !q.jobs[0].prompt():
+		q.ready.Broadcast()
+		return nil
+	}
+	return q.takeLocked()
+}
+
+func (q *applyQueue) takeLocked() []applyJob {
+	if q.closed {
+		return nil
+	}
+	jobs := q.jobs
+	q.jobs, q.busy = nil, true
+	return jobs
+}
+
+// done ends what take began; after a failure (ok false) nothing more is given out.
+func (q *applyQueue) done(ok bool) {
+	q.mu.Lock()
+	q.busy = false
+	q.closed = q.closed || !ok
+	if len(q.jobs) > 0 || q.closed {
+		q.ready.Broadcast()
+	}
+	q.mu.Unlock()
+}
+
+// close ends the queue; it returns when nobody applies any more.
+func (q *applyQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.ready.Broadcast()
+	for q.busy {
+		q.ready.Wait()
+	}
+}
+
+// applyLoop is the applier.
 func (g *group) applyLoop() {
 	for {
 		jobs := g.queue.take()
 		if jobs == nil {
 			return
 		}
-		for _, j := range jobs {
-			if err := g.work(j); err != nil {
-				g.fail(err)
-				return
-			}
-		}
+		g.queue.done(g.applyAll(jobs))
 	}
 }
 
-func (g *group) work(j applyJob) error {
+// applyNow is a piece of the applier's work, for another goroutine.
+func (g *group) applyNow() {
+	if jobs := g.queue.takeNow(); jobs != nil {
+		g.queue.done(g.applyAll(jobs))
+	}
+}
+
+// applyAll applies committed entries, in order, and answers the requests that wait for them. False: this
+// replica has failed.
+func (g *group) applyAll(jobs []applyJob) bool {
+	for _, j := range jobs {
+		if err := g.applyJob(j); err != nil {
+			g.fail(err)
+			return false
+		}
+	}
+	return true
+}
+
+func (g *group) applyJob(j applyJob) error {
 	if j.do != nil {
 		return j.do()
 	}

@@ -42,6 +42,10 @@ const (
 	maxApplyBytes   = 8 << 20 // committed entries handed to the applier at once
 )
 
+// calmRounds is after how many rounds with a single event a group counts as used by one operation at a
+// time. Where more come together it pays to wake others and let work gather meanwhile.
+const calmRounds = 16
+
 // group is this node's member of one Raft group.
 //
 // Raft's state has one owner at a time: whoever holds the baton (running). post hands in work;
@@ -69,6 +73,10 @@ type group struct {
 	raft       *raft.RawNode
 	spare      []event
 	batch      []*proposal // proposals of this round, to be stepped as one
+	calm       int         // rounds in a row with one thing to do
+	quiet      bool        // this is one of many such rounds, and its caller may wait for the disk
+	lentLog    bool        // the log has something from a quiet round, and was not woken
+	lentApply  bool        // the same of the applier
 	accepted   []*proposal // stepped; their entries are in the next Ready
 	term       uint64
 	vote       uint64
@@ -234,22 +242,41 @@ func (g *group) close() error {
 
 // post hands events to the baton holder, or becomes it. Never blocks on disk or network.
 func (g *group) post(es ...event) {
+	if g.push(es) {
+		g.run(false)
+	}
+}
+
+// work is post for a goroutine that has nothing better to do than to wait for the disk: on an idle group
+// it writes the log and applies what is committed itself, without waking anybody.
+func (g *group) work(es ...event) {
+	if !g.push(es) {
+		return
+	}
+	appended, committed := g.run(true)
+	if appended {
+		g.wal.Lend()
+	}
+	if committed {
+		g.applyNow()
+	}
+}
+
+// push puts events into the inbox; true: the caller has the baton now and must run.
+func (g *group) push(es []event) bool {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
 		for _, e := range es {
 			e.refuse()
 		}
-		return
+		return false
 	}
 	g.inbox = append(g.inbox, es...)
-	if g.running {
-		g.mu.Unlock()
-		return
-	}
+	baton := !g.running
 	g.running = true
 	g.mu.Unlock()
-	g.run()
+	return baton
 }
 
 // refuse answers whoever waits on an event that will not be worked on.
@@ -264,19 +291,23 @@ func (e event) refuse() {
 	}
 }
 
-// run works until the inbox is empty. The caller has set running.
-func (g *group) run() {
+// run works until the inbox is empty; the caller has the baton. With lend the caller looks after what
+// the last round has given to the log (appended) or the applier (committed) without waking them.
+func (g *group) run(lend bool) (appended, committed bool) {
 	for {
 		g.mu.Lock()
 		if len(g.inbox) == 0 {
+			appended, committed = g.lentLog, g.lentApply
+			g.lentLog, g.lentApply = false, false
 			g.running = false
 			g.mu.Unlock()
-			return
+			return appended, committed
 		}
 		work := g.inbox
 		g.inbox = g.spare[:0]
 		closed := g.closed
 		g.mu.Unlock()
+		g.rouse()
 		if closed {
 			for _, e := range work {
 				e.refuse()
@@ -284,6 +315,10 @@ func (g *group) run() {
 			g.spare = nil
 			continue
 		}
+		if g.calm++; len(work) > 1 || g.table.underWay() > 1 || len(work[0].msg.GetEntries()) > 1 {
+			g.calm = 0
+		}
+		g.quiet = lend && g.calm > calmRounds
 		for i := range work {
 			g.handle(&work[i])
 			work[i] = event{}
@@ -293,6 +328,17 @@ func (g *group) run() {
 		g.askReads()
 		g.handOut()
 	}
+}
+
+// rouse wakes who was to be spared: there is more to do. Baton holder only.
+func (g *group) rouse() {
+	if g.lentLog {
+		g.wal.Wake()
+	}
+	if g.lentApply {
+		g.queue.wake()
+	}
+	g.lentLog, g.lentApply = false, false
 }
 
 func (g *group) handle(e *event) {

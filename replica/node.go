@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"trinas/replica/transport"
 	"trinas/replica/volume"
@@ -338,10 +339,20 @@ func (n *Node) Raft(from uint64, ms []transport.Message) {
 				events = append(events, event{msg: m, round: ms[i].Round, free: ms[i].Free, slow: ms[i].Slow})
 			}
 		}
-		if g := n.group(id); g != nil && len(events) > 0 {
+		g := n.group(id)
+		switch {
+		case g == nil || len(events) == 0:
+		case len(events) == 1 && bulk(events[0].msg):
+			g.work(events...)
+		default:
 			g.post(events...)
 		}
 	}
+}
+
+// bulk reports whether a message came on a lane that may wait for the disk.
+func bulk(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgAppResp
 }
 
 // PeerUp: a node can be reached (transport.Handler).

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -44,6 +45,7 @@ func (p *proposal) fail(err error) {
 // applied yet. It also bounds their bytes.
 type proposals struct {
 	limitBytes int
+	waiting    atomic.Int64 // proposals that have reserved and not given back
 
 	mu      sync.Mutex
 	byIndex map[uint64]*proposal
@@ -67,7 +69,11 @@ func (t *proposals) reserve(p *proposal) {
 	}
 	t.bytes += p.bytes
 	t.mu.Unlock()
+	t.waiting.Add(1)
 }
+
+// underWay counts the proposals that hold room.
+func (t *proposals) underWay() int64 { return t.waiting.Load() }
 
 func (t *proposals) unreserve(p *proposal) {
 	t.mu.Lock()
@@ -77,6 +83,7 @@ func (t *proposals) unreserve(p *proposal) {
 
 func (t *proposals) giveBack(bytes int) {
 	t.bytes -= bytes
+	t.waiting.Add(-1)
 	t.room.Broadcast()
 }
 

@@ -59,7 +59,7 @@ func (g *group) restore(m *raftpb.Message) error {
 		answers := m.GetResponses()
 		g.wal.Append(wal.Append{Group: g.store.Group, Entries: m.GetEntries(), Sync: true,
 			HardState: &raftpb.HardState{Term: proto.Uint64(g.term), Vote: proto.Uint64(g.vote), Commit: proto.Uint64(index)},
-			Done:      func(err error) { g.answer(answers, err) }})
+			Done:      func(err error) { g.answer(answers, false, err) }})
 		g.installing = false
 		waiting := g.deferred
 		g.deferred = nil

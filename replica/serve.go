@@ -50,7 +50,7 @@ func (g *group) mutate(op *volume.Op, enc []byte, res *volume.Result) error {
 // ends this leadership, at the latest.
 func (g *group) await(p *proposal) error {
 	g.table.reserve(p)
-	g.post(event{prop: p})
+	g.work(event{prop: p})
 	<-p.done
 	if p.index == 0 {
 		g.table.unreserve(p)

@@ -112,7 +112,13 @@ func (g *group) handOut() {
 			case raft.LocalAppendThread:
 				appendMsg = m
 			case raft.LocalApplyThread:
-				g.queue.put(applyJob{msg: m})
+				j := applyJob{msg: m}
+				if g.quiet && j.prompt() {
+					g.queue.putQuietly(j)
+					g.lentApply = true
+				} else {
+					g.queue.put(j)
+				}
 			default:
 				g.send(m)
 			}
@@ -159,27 +165,33 @@ func (g *group) append(m *raftpb.Message) {
 		g.install(m)
 		return
 	}
-	answers := m.GetResponses()
-	a.Done = func(err error) { g.answer(answers, err) }
+	answers, prompt := m.GetResponses(), g.quiet && len(a.Entries) <= 1
+	a.Done = func(err error) { g.answer(answers, prompt, err) }
+	a.Lend = prompt
+	g.lentLog = g.lentLog || a.Lend
 	g.wal.Append(a)
 }
 
 // answer delivers what Raft wanted said once a log write was durable.
-func (g *group) answer(ms []*raftpb.Message, err error) {
+func (g *group) answer(ms []*raftpb.Message, prompt bool, err error) {
 	if err != nil {
 		g.owner.logFailed(err)
 		return
 	}
 	var own [4]event
 	events := own[:0]
-	var one [1]transport.Message
-	for _, m := range ms {
-		if m.GetTo() == g.self {
+	var out []transport.Message // to one node; it leaves together
+	for i, m := range ms {
+		to := m.GetTo()
+		if to == g.self {
 			events = append(events, event{msg: m})
 			continue
 		}
-		one[0] = transport.Message{Group: g.id, Raft: m}
-		g.net.Send(m.GetTo(), one[:])
+		out = append(out, transport.Message{Group: g.id, Raft: m, Prompt: prompt})
+		if i+1 == len(ms) || ms[i+1].GetTo() != to {
+			g.net.Send(to, out)
+			out = out[:0]
+		}
 	}
 	if len(events) > 0 {
 		g.post(events...)
@@ -189,7 +201,7 @@ func (g *group) answer(ms []*raftpb.Message, err error) {
 // send queues a message for a peer until the end of this round.
 func (g *group) send(m *raftpb.Message) {
 	to := m.GetTo()
-	out := transport.Message{Group: g.id, Raft: m}
+	out := transport.Message{Group: g.id, Raft: m, Prompt: g.quiet}
 	switch m.GetType() {
 	case raftpb.MsgApp:
 		if len(m.GetEntries()) == 0 {

@@ -27,9 +27,11 @@ type figures struct {
 type row struct {
 	Pattern      string  `json:"pattern"`
 	RequestBytes int     `json:"request_bytes"`
-	Goal         float64 `json:"goal"` // ours over ganesha's, at least
+	Goal         float64 `json:"goal"`         // ours over ganesha's, at least; 0: none
+	GlusterGoal  float64 `json:"gluster_goal"` // the same over GlusterFS'
 	Ours         result  `json:"ours"`
 	Ganesha      result  `json:"ganesha"`
+	Gluster      *result `json:"gluster,omitempty"`
 }
 
 // result is one run of one server.
@@ -44,11 +46,38 @@ type memory struct {
 	PeakBytes int64 `json:"peak_bytes"`
 }
 
-func (r row) ratio() float64 {
-	if r.Ganesha.PerSecond == 0 {
+func (r row) ratio() float64 { return r.over(&r.Ganesha) }
+
+// over is our speed over another's.
+func (r row) over(other *result) float64 {
+	if other.PerSecond == 0 {
 		return 0
 	}
-	return r.Ours.PerSecond / r.Ganesha.PerSecond
+	return r.Ours.PerSecond / other.PerSecond
+}
+
+// goalText is a goal, or a dash.
+func goalText(goal float64) string {
+	if goal == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", goal)
+}
+
+// glusterText is GlusterFS' speed, ours over it and the goal: empty columns when it did not take part.
+func (r row) glusterText() string {
+	if r.Gluster == nil {
+		return "\t\t"
+	}
+	return fmt.Sprintf("%s\t%.2f\t%s", r.speed(r.Gluster.PerSecond), r.over(r.Gluster), goalText(r.GlusterGoal))
+}
+
+// cpuRatio is the processor time of a request, ours over ganesha's.
+func (r row) cpuRatio() float64 {
+	if r.Ganesha.CPUPer1000Ops == 0 {
+		return 0
+	}
+	return r.Ours.CPUPer1000Ops / r.Ganesha.CPUPer1000Ops
 }
 
 // speed is requests per second for small requests, MB per second for large ones.
@@ -64,10 +93,10 @@ func (f *figures) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	if len(f.Rows) > 0 {
 		fmt.Fprintf(w, "\nQEMU's client, image of %d MiB\n", f.ImageBytes>>20)
-		fmt.Fprintln(w, "pattern\ttrinas x3\tganesha x1\tratio\tmark\tCPU s/1000\tganesha's\t")
+		fmt.Fprintln(w, "pattern\ttrinas x3\tganesha x1\tratio\tgoal\tGlusterFS x3\tratio\tgoal\tCPU s/1000\tganesha's\t")
 		for _, r := range f.Rows {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%.1f\t%.3f\t%.3f\t\n", r.Pattern, r.speed(r.Ours.PerSecond),
-				r.speed(r.Ganesha.PerSecond), r.ratio(), r.Goal, r.Ours.CPUPer1000Ops, r.Ganesha.CPUPer1000Ops)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%s\t%.3f\t%.3f\t\n", r.Pattern, r.speed(r.Ours.PerSecond), r.speed(r.Ganesha.PerSecond),
+				r.ratio(), goalText(r.Goal), r.glusterText(), r.Ours.CPUPer1000Ops, r.Ganesha.CPUPer1000Ops)
 		}
 	}
 	if len(f.Kernel) > 0 {

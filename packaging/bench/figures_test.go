@@ -8,8 +8,8 @@ import (
 func TestFigures_Print(t *testing.T) {
 	f := &figures{Date: "2026-01-02", Machine: "2 x Example, Linux 6.1", ImageBytes: 1 << 30, Seconds: 4, Rounds: 3,
 		Rows: []row{
-			{"4 KiB write", 4096, 0.3, result{1000, 0.25}, result{4000, 0.05}},
-			{"1 MiB read", 1 << 20, 0.6, result{500, 1}, result{0, 0}},
+			{"4 KiB write", 4096, 0.8, 8, result{1000, 0.25}, result{4000, 0.05}, &result{100, 2}},
+			{"1 MiB read", 1 << 20, 0, 0, result{500, 1}, result{0, 0}, nil},
 		},
 		Kernel: []kernelRow{
 			{"tar x", false, 0.5, kernelResult{20, 1000, 4, rpcCounts{"CREATE": {900, 50}, "WRITE": {900, 70}}},
@@ -22,9 +22,9 @@ func TestFigures_Print(t *testing.T) {
 2026-01-02, 2 x Example, Linux 6.1; 3 x 4 s each, medians
 
 QEMU's client, image of 1024 MiB
-      pattern  trinas x3  ganesha x1  ratio  mark  CPU s/1000  ganesha's
-  4 KiB write     1000/s      4000/s   0.25   0.3       0.250      0.050
-   1 MiB read   524 MB/s      0 MB/s   0.00   0.6       1.000      0.000
+      pattern  trinas x3  ganesha x1  ratio  goal  GlusterFS x3  ratio  goal  CPU s/1000  ganesha's
+  4 KiB write     1000/s      4000/s   0.25   0.8         100/s  10.00   8.0       0.250      0.050
+   1 MiB read   524 MB/s      0 MB/s   0.00     -                                  1.000      0.000
 
 Linux' client
    work  trinas x3  ganesha x1  ratio  mark  calls  ganesha's  CPU s/1000  ganesha's

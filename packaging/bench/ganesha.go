@@ -12,7 +12,7 @@ import (
 	"trinas/packaging/lab"
 )
 
-// ganesha is nfs-ganesha with a configuration, an rpcbind and a network namespace of its own.
+// ganesha is an nfs-ganesha with a configuration, an rpcbind and a network namespace of its own.
 type ganesha struct {
 	*server
 	cmd  *exec.Cmd
@@ -38,39 +38,48 @@ EXPORT {
     SecType = sys;
     Access_Type = RW;
     Squash = None;
-    FSAL { Name = VFS; }
+    FSAL { %[3]s }
 }
 `
 
 // ganeshaScript runs in a mount namespace of its own (ip-netns(8) makes one): rpcbind and ganesha
-// meet at a socket below /run, where the machine's own rpcbind may be.
-const ganeshaScript = `mount -t tmpfs tmpfs /run && mkdir /run/rpcbind /run/ganesha && rpcbind -w &&
+// meet at a socket below /run, where the machine's own rpcbind may be. prepare comes between them.
+const ganeshaScript = `set -e
+mount -t tmpfs tmpfs /run
+mkdir /run/rpcbind /run/ganesha
+rpcbind -w
+%s
 exec ganesha.nfsd -F -f "$1/ganesha.conf" -L "$1/ganesha.log" -N NIV_EVENT -p /run/ganesha.pid`
 
-// startGanesha has ganesha export a folder of the lab's, through the plain file system, to its own
-// host and to the nodes' network.
+// startGanesha has ganesha export a folder of the lab's, through the plain file system.
 func startGanesha(ctx context.Context, l *lab.Lab) (*ganesha, error) {
 	dir := filepath.Join(l.Dir, "ganesha")
 	export := filepath.Join(dir, "export")
 	if err := os.MkdirAll(export, 0o777); err != nil {
 		return nil, fmt.Errorf("ganesha: %w", err)
 	}
-	config := fmt.Sprintf(ganeshaConfig, export, ganeshaMountPort)
-	if err := os.WriteFile(filepath.Join(dir, "ganesha.conf"), []byte(config), 0o644); err != nil {
-		return nil, fmt.Errorf("ganesha: %w", err)
-	}
 	host, addr, err := l.AddHost(ctx, "ganesha")
 	if err != nil {
 		return nil, err
 	}
-	g := &ganesha{done: make(chan struct{})}
-	g.server = &server{name: "ganesha", host: host, url: host.URL(export, imageName), pids: g.pid,
-		addr: addr, mountPort: ganeshaMountPort, export: export}
-	g.cmd = host.Command(context.WithoutCancel(ctx), "sh", "-c", ganeshaScript, "sh", dir)
+	g := &ganesha{server: &server{name: "ganesha", host: host, addr: addr, export: export}}
+	g.pids = func() []int { return []int{g.cmd.Process.Pid} } // the shell has become it
+	return g, g.start(ctx, dir, "Name = VFS;", "")
+}
+
+// start runs ganesha with this FSAL, to serve its own host and the nodes' network, and returns once it
+// serves. dir gets its files; prepare is a part of the script.
+func (g *ganesha) start(ctx context.Context, dir, fsal, prepare string) error {
+	g.url, g.mountPort, g.done = g.host.URL(g.export, imageName), ganeshaMountPort, make(chan struct{})
+	config := fmt.Sprintf(ganeshaConfig, g.export, ganeshaMountPort, fsal)
+	if err := os.WriteFile(filepath.Join(dir, "ganesha.conf"), []byte(config), 0o644); err != nil {
+		return fmt.Errorf("%s: %w", g.name, err)
+	}
+	g.cmd = g.host.Command(context.WithoutCancel(ctx), "sh", "-c", fmt.Sprintf(ganeshaScript, prepare), "sh", dir, g.addr)
 	var said strings.Builder
 	g.cmd.Stdout, g.cmd.Stderr = &said, &said
 	if err := g.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("ganesha: %w", err)
+		return fmt.Errorf("%s: %w", g.name, err)
 	}
 	go func() {
 		_ = g.cmd.Wait() // its end is noticed by whoever asks it
@@ -79,25 +88,22 @@ func startGanesha(ctx context.Context, l *lab.Lab) (*ganesha, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for {
-		_, err := host.Output(ctx, "qemu-img", "create", "-q", "-f", "raw", g.url, "4096")
+		_, err := g.host.Output(ctx, "qemu-img", "create", "-q", "-f", "raw", g.url, "4096")
 		if err == nil {
-			return g, nil
+			return nil
 		}
 		select {
 		case <-g.done:
-			return nil, fmt.Errorf("ganesha has ended: %s; see %s", said.String(), filepath.Join(dir, "ganesha.log"))
+			return fmt.Errorf("%s has ended: %s; see %s", g.name, said.String(), filepath.Join(dir, "ganesha.log"))
 		case <-ctx.Done():
 			g.close()
-			return nil, fmt.Errorf("ganesha does not serve: %w; see %s", err, filepath.Join(dir, "ganesha.log"))
+			return fmt.Errorf("%s does not serve: %w; see %s", g.name, err, filepath.Join(dir, "ganesha.log"))
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
 
-// pid is ganesha's: the shell has become it.
-func (g *ganesha) pid() []int { return []int{g.cmd.Process.Pid} }
-
-// close kills ganesha. Its rpcbind, which has a session of its own, goes with the lab's host.
+// close kills ganesha. What else runs on its host goes with the lab's.
 func (g *ganesha) close() {
 	_ = g.cmd.Process.Kill() // fails when it has ended
 	<-g.done

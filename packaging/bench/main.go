@@ -1,9 +1,10 @@
 // Command bench measures what replication costs: three agents on this machine, and in the same run
-// nfs-ganesha that exports a plain folder of the same disk. Both do real syncs. One part has QEMU's
+// nfs-ganesha that exports a plain folder of the same disk, and another that exports a GlusterFS volume
+// of three copies. All do real syncs. One part has QEMU's
 // NFS client work on a disk image (qemu-img bench with cache none), the other a Linux kernel's on a
 // source tree and a file.
 //
-// It must never compare runs of different conditions: both servers stay up, turns alternate, the
+// It must never compare runs of different conditions: all servers stay up, turns alternate, the
 // median counts.
 //
 // Floor 6: imports packaging/lab.
@@ -11,7 +12,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -41,11 +41,13 @@ type settings struct {
 	binary     string
 	dir        string
 	jsonFile   string
+	guardFile  string
 	imageBytes int64
 	seconds    float64 // of each run
 	rounds     int     // of which the median counts
 	client     string  // clientAll, or the one whose part runs alone
 	quick      bool
+	gluster    bool
 	pattern    *regexp.Regexp // the patterns to run
 }
 
@@ -56,9 +58,11 @@ func run() int {
 	flag.StringVar(&s.binary, "binary", "build/trinas", "the trinas program")
 	flag.StringVar(&s.dir, "dir", "", "where data go: a folder on the disk to measure (default /var/tmp)")
 	flag.StringVar(&s.jsonFile, "json", "", "write the figures to this file, too")
+	flag.StringVar(&s.guardFile, "guard", "", "compare QEMU's patterns with the run in this file, which is made by the first run; fail when one is worse")
 	flag.Float64Var(&s.seconds, "seconds", 4, "length of each run")
 	flag.IntVar(&s.rounds, "rounds", 3, "runs of each pattern and server, of which the median counts")
 	flag.StringVar(&s.client, "client", clientAll, "run only the part with this client: qemu or kernel")
+	flag.BoolVar(&s.gluster, "gluster", true, "have GlusterFS (replica 3, behind nfs-ganesha) run QEMU's patterns too")
 	only := flag.String("pattern", "", "of QEMU's, run only the patterns whose name matches this regular expression")
 	mib := flag.Int64("image", 1024, "size of the image in MiB")
 	flag.BoolVar(&s.quick, "quick", false, "one round of 1 s each on 256 MiB and 500 files: to see that it works")
@@ -89,12 +93,13 @@ func run() int {
 	}
 	figures.print(os.Stdout)
 	if s.jsonFile != "" {
-		b, err := json.MarshalIndent(figures, "", "  ")
-		if err == nil {
-			err = os.WriteFile(s.jsonFile, append(b, '\n'), 0o644)
+		if err := figures.save(s.jsonFile); err != nil {
+			return fail(err)
 		}
-		if err != nil {
-			return fail(fmt.Errorf("write figures: %w", err))
+	}
+	if s.guardFile != "" {
+		if err := figures.guard(s.guardFile, os.Stdout); err != nil {
+			return fail(err)
 		}
 	}
 	return 0
@@ -111,8 +116,16 @@ func (s settings) check() error {
 	case s.rounds < 1 || s.rounds > 100:
 		return errors.New("-rounds: between 1 and 100")
 	}
+	if s.withGluster() {
+		if err := lab.Need("glusterd", "gluster"); err != nil {
+			return err
+		}
+	}
 	return lab.Need("ip", "qemu-img", "ganesha.nfsd", "rpcbind", "mount", "linux.uml", "unshare", "bash", "fio")
 }
+
+// withGluster: the kernel's part has no use for it.
+func (s settings) withGluster() bool { return s.gluster && s.client != clientKernel }
 
 func fail(err error) int {
 	fmt.Fprintln(os.Stderr, "bench:", err)
@@ -145,5 +158,11 @@ func measure(ctx context.Context, s settings) (figures *figures, err error) {
 	defer peer.close()
 
 	b := &bench{settings: s, ours: ours, peer: peer, scratch: l.Dir, started: time.Now()}
+	if s.withGluster() {
+		if b.gluster, err = startGluster(ctx, l); err != nil {
+			return nil, err
+		}
+		defer b.gluster.close()
+	}
 	return b.run(ctx, l)
 }

@@ -122,7 +122,7 @@ func (q *caller) giveUp(c *pendingCall) bool {
 	return true
 }
 
-func (q *caller) open() {
+func (q *caller) open(*conn) {
 	q.mu.Lock()
 	q.isOpen = true
 	q.mu.Unlock()

@@ -220,7 +220,7 @@ func TestCall_Broken(t *testing.T) {
 // Goal: a call that was never sent says so, for it may be sent again elsewhere.
 func TestCall_Unsent(t *testing.T) {
 	q := newCaller(2, new(pool))
-	q.open()
+	q.open(nil)
 	sent := q.post([][]byte{[]byte("y")}, 1)
 	q.take(nil, nil)
 	c := q.post([][]byte{[]byte("x")}, 1)

@@ -36,7 +36,7 @@ type peer struct {
 // traffic is what travels on a lane. Per connection: open, then write and read concurrently until
 // both have returned, then shut.
 type traffic interface {
-	open()
+	open(c *conn)
 	write(c *conn) error // ends when c.gone is closed
 	read(c *conn) error
 	shut()
@@ -152,7 +152,7 @@ func (l *link) run() {
 // carry runs the lane's traffic until the connection is gone and says why it is.
 func (l *link) carry(c *conn) error {
 	defer c.failWith(l.p.ctx)()
-	l.traffic.open()
+	l.traffic.open(c)
 	l.p.up.Add(1)
 	l.p.tellUp()
 	var reader sync.WaitGroup

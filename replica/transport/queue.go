@@ -10,17 +10,24 @@ import (
 // gathered with their neighbours first, for fewer TLS records.
 const directBytes = 32 << 10
 
+// promptBytes is the most that a sender writes itself, on an idle connection: it must never wait.
+const promptBytes = 64 << 10
+
 // keepQueued bounds the queue's memory that is kept for its next use, in messages.
 const keepQueued = 4096
 
-// raftQueue is the sending half of a Raft lane.
+// raftQueue is the sending half of a Raft lane. One goroutine at a time writes (writing): the lane's
+// own, or whoever sends a prompt message while the connection is idle, as far as the socket takes it
+// at once. That saves waking the lane's goroutine.
 type raftQueue struct {
 	limitBytes int
-	wake       chan struct{} // has room for one
-	buf        []byte        // the writer's
+	wake       chan struct{} // has room for one: the lane's goroutine has something to write
+	buf        []byte        // of whoever writes
 
 	mu      sync.Mutex
-	isOpen  bool
+	c       *conn // nil: not open
+	writing bool
+	rest    bool // the wire holds bytes that the socket did not take at once
 	waiting []queued
 	bytes   int // of waiting and of what is being written
 	spare   []queued
@@ -37,7 +44,7 @@ func newRaftQueue(limitBytes int) *raftQueue {
 
 // send sorts messages onto their lanes.
 func (p *peer) send(ms []Message) (dropped bool) {
-	var wake [len(p.queues)]bool
+	var pushed, prompt [len(p.queues)]bool
 	for _, m := range ms {
 		l, ok := laneOf(m.Raft.GetType())
 		if !ok {
@@ -54,14 +61,14 @@ func (p *peer) send(ms []Message) (dropped bool) {
 			continue
 		}
 		if p.queues[l-1].push(queued{m, plan}) {
-			wake[l-1] = true
+			pushed[l-1], prompt[l-1] = true, m.Prompt
 		} else {
 			dropped = true
 		}
 	}
-	for i, w := range wake {
-		if w {
-			signal(p.queues[i].wake)
+	for i, q := range p.queues {
+		if pushed[i] && !(prompt[i] && q.writeNow()) {
+			signal(q.wake)
 		}
 	}
 	return dropped
@@ -77,7 +84,7 @@ func signal(wake chan struct{}) {
 func (q *raftQueue) push(one queued) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.isOpen || q.bytes+one.p.bytes > q.limitBytes {
+	if q.c == nil || q.bytes+one.p.bytes > q.limitBytes {
 		return false
 	}
 	q.bytes += one.p.bytes
@@ -85,16 +92,16 @@ func (q *raftQueue) push(one queued) bool {
 	return true
 }
 
-func (q *raftQueue) open() {
+func (q *raftQueue) open(c *conn) {
 	q.mu.Lock()
-	q.isOpen = true
+	q.c, q.rest = c, false
 	q.mu.Unlock()
 }
 
 func (q *raftQueue) shut() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.isOpen = false
+	q.c = nil
 	q.waiting, q.spare = nil, nil
 	q.bytes = 0
 }
@@ -103,11 +110,9 @@ func (q *raftQueue) read(c *conn) error { return c.watch() }
 
 // write sends what is queued, everything at a time.
 func (q *raftQueue) write(c *conn) error {
-	written := 0
 	for {
-		batch := q.take(written)
-		if len(batch) == 0 {
-			written = 0
+		batch, ok := q.take(c)
+		if !ok {
 			select {
 			case <-q.wake:
 			case <-c.gone:
@@ -116,32 +121,75 @@ func (q *raftQueue) write(c *conn) error {
 			continue
 		}
 		c.wire.hold()
-		if err := q.encode(c, batch); err != nil {
+		err := q.encode(c, batch)
+		if err == nil {
+			err = c.wire.flush()
+		}
+		q.wrote(c, batch, false)
+		if err != nil {
 			return err
 		}
-		if err := c.wire.flush(); err != nil {
-			return err
-		}
-		written = 0
-		for i := range batch {
-			written += batch[i].p.bytes
-		}
-		clear(batch) // the messages may be large: let go of them
 	}
 }
 
-// take returns all that waits; written bytes no longer count as queued. The result is good until
-// the next take.
-func (q *raftQueue) take(written int) []queued {
+// writeNow writes what waits, without waiting itself, and reports whether nothing is left to be done.
+// False when somebody else writes, and when the lane's goroutine is to.
+func (q *raftQueue) writeNow() bool {
+	q.mu.Lock()
+	if q.c == nil || q.writing || q.rest || q.bytes > promptBytes || len(q.waiting) == 0 {
+		busy := q.writing // whoever writes looks again when it is done
+		q.mu.Unlock()
+		return busy
+	}
+	c, batch := q.c, q.takeLocked()
+	q.mu.Unlock()
+	c.wire.hold()
+	err := q.encode(c, batch)
+	all := false
+	if err == nil {
+		all, err = c.wire.flushNow()
+	}
+	if err != nil {
+		c.fail(err)
+	}
+	return !q.wrote(c, batch, !all)
+}
+
+// take makes the caller, which is c's own goroutine, the one who writes, and gives it all that waits.
+// False when there is nothing to write, or somebody else writes.
+func (q *raftQueue) take(c *conn) (batch []queued, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.bytes -= written
+	if q.writing || q.c != c || len(q.waiting) == 0 && !q.rest {
+		return nil, false
+	}
+	return q.takeLocked(), true
+}
+
+func (q *raftQueue) takeLocked() []queued {
 	batch := q.waiting
+	q.writing = true
 	q.waiting, q.spare = q.spare[:0], batch
 	if cap(batch) > keepQueued {
 		q.spare = nil // a rare long queue
 	}
 	return batch
+}
+
+// wrote ends the caller's writing of batch to c; rest says that the wire has not sent all. It reports
+// whether there is more to write.
+func (q *raftQueue) wrote(c *conn, batch []queued, rest bool) (more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.writing = false
+	if q.c == c { // not opened anew meanwhile
+		for i := range batch {
+			q.bytes -= batch[i].p.bytes
+		}
+		q.rest = rest
+	}
+	clear(batch) // the messages may be large: let go of them
+	return q.rest || len(q.waiting) > 0
 }
 
 func (q *raftQueue) encode(c *conn, batch []queued) error {

@@ -9,7 +9,7 @@ import (
 // ten callers with 1 MiB each; the writer takes what it takes, and then all give up.
 func TestCaller_GivenUp(t *testing.T) {
 	q := newCaller(2, &pool{})
-	q.open()
+	q.open(nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	const callers = 10
 	ended := make(chan error)

@@ -31,6 +31,10 @@ type Message struct {
 	Round int64  // MsgHeartbeat: when the leader sent it, by its own clock; MsgHeartbeatResp: echoed
 	Free  uint64 // MsgHeartbeatResp: bytes the sender's disk can still take
 	Slow  bool   // MsgHeartbeatResp: the sender's log is slow, and it should not lead
+
+	// Prompt: nothing else is about to be sent. Send then writes it itself, if the connection is idle
+	// and takes it at once; it does not travel.
+	Prompt bool
 }
 
 // Handler is what the transport delivers to. Its methods are called from goroutines of the

@@ -14,7 +14,53 @@ import (
 
 // Goal: messages of a lane arrive whole and in order, of every size, and in batches. Method: the
 // receiver is held up at its first message, so that the others are buffered when it goes on.
-func TestTransport_Order(t *testing.T) {
+func TestTransport_Order(t *testing.T) { testOrder(t, func(uint64) bool { return false }) }
+
+// Goal: messages that the sender writes itself keep their place among the others, also when the socket
+// takes only a part of one; Send does not wait for it. Method: the same with prompt messages, all of them
+// and every third.
+func TestTransport_Prompt(t *testing.T) {
+	t.Run("all", func(t *testing.T) { testOrder(t, func(uint64) bool { return true }) })
+	t.Run("some", func(t *testing.T) { testOrder(t, func(i uint64) bool { return i%3 == 0 }) })
+
+	one, two := startPair(t)
+	for i := range uint64(50) {
+		m := appMessage(i+1, make([]byte, 4096))
+		m.Prompt = true
+		one.Send(2, []Message{m})
+		q := one.peer(2).queues[bulkLane-1]
+		q.mu.Lock()
+		if len(q.waiting) > 0 || q.writing || q.bytes != 0 {
+			t.Fatalf("message %d waits on an idle connection", i)
+		}
+		q.mu.Unlock()
+		two.seen.await(t, "the message", func() bool { return len(two.seen.raft) == int(i)+1 })
+	}
+}
+
+// Goal: what the socket did not take of a prompt message follows without another Send. Method: the
+// receiver is held up until one is cut.
+func TestTransport_PromptCut(t *testing.T) {
+	one, two := startPair(t)
+	release := make(chan struct{})
+	two.seen.set(func(r *recorder) { r.onRaft = func([]Message) { <-release } })
+	q := one.peer(2).queues[bulkLane-1]
+	sent := 0
+	for cut := false; !cut; sent++ {
+		m := appMessage(uint64(sent+1), make([]byte, 20_000))
+		m.Prompt = true
+		if one.Send(2, []Message{m}) {
+			t.Fatal("dropped before the socket was full")
+		}
+		q.mu.Lock()
+		cut = q.rest || q.writing // its goroutine is at it already
+		q.mu.Unlock()
+	}
+	close(release)
+	two.seen.await(t, "all messages", func() bool { return len(two.seen.raft) == sent })
+}
+
+func testOrder(t *testing.T, prompt func(i uint64) bool) {
 	one, two := startPair(t)
 	release := make(chan struct{})
 	var first sync.Once
@@ -25,6 +71,7 @@ func TestTransport_Order(t *testing.T) {
 	payload := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
 	for i := range uint64(count) {
 		m := appMessage(i+1, payload[i%16:][:sizes[int(i/11)%len(sizes)]/int(1+i%3)])
+		m.Prompt = prompt(i)
 		if one.Send(2, []Message{m}) {
 			t.Fatalf("message %d was dropped", i)
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +30,13 @@ type wire struct {
 	mu      sync.Mutex // TLS writes alerts from whichever goroutine finds the fault
 	out     []byte
 	holding bool
+
+	// flushNow's; raw is nil where the connection is no socket. try is made once, so that a call
+	// allocates nothing.
+	raw     syscall.RawConn
+	try     func(fd uintptr) bool
+	sent    int
+	sendErr error
 }
 
 // wireWriteBytes bounds what is held back from one write to the network. More is slower: the other
@@ -37,7 +45,15 @@ const wireWriteBytes = 128 << 10
 
 // newWire makes a wire that reads up to readBytes ahead.
 func newWire(raw net.Conn, readBytes int) *wire {
-	return &wire{Conn: raw, in: make([]byte, readBytes)}
+	w := &wire{Conn: raw, in: make([]byte, readBytes)}
+	if socket, ok := raw.(syscall.Conn); ok {
+		w.raw, _ = socket.SyscallConn() // fails when it is closed, which the first use tells
+	}
+	w.try = func(fd uintptr) bool {
+		w.sent, w.sendErr = unix.Write(int(fd), w.out)
+		return true
+	}
+	return w
 }
 
 // Read returns bytes of one record only.
@@ -84,7 +100,7 @@ func (w *wire) ready() bool {
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.holding {
+	if !w.holding && len(w.out) == 0 {
 		return w.Conn.Write(p)
 	}
 	if len(w.out)+len(p) > wireWriteBytes {
@@ -93,6 +109,9 @@ func (w *wire) Write(p []byte) (int, error) {
 		}
 	}
 	w.out = append(w.out, p...)
+	if !w.holding { // behind what flushNow has left
+		return len(p), w.flushLocked()
+	}
 	return len(p), nil
 }
 
@@ -108,6 +127,27 @@ func (w *wire) flush() error {
 	defer w.mu.Unlock()
 	w.holding = false
 	return w.flushLocked()
+}
+
+// flushNow is flush as far as the socket takes it without waiting; the next flush sends the rest.
+func (w *wire) flushNow() (all bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.holding = false
+	if w.raw == nil {
+		return len(w.out) == 0, nil
+	}
+	if err := w.raw.Write(w.try); err != nil {
+		return false, err
+	}
+	switch {
+	case w.sendErr == unix.EAGAIN || w.sendErr == unix.EINTR:
+		return false, nil
+	case w.sendErr != nil:
+		return false, os.NewSyscallError("write", w.sendErr)
+	}
+	w.out = w.out[:copy(w.out, w.out[w.sent:])]
+	return len(w.out) == 0, nil
 }
 
 func (w *wire) flushLocked() error {

@@ -223,7 +223,11 @@ func (c *crashRun) queue(l *Log, a Append, steps ...step) {
 	}
 	c.steps = append(c.steps, steps...)
 	a.Done = c.done(len(c.steps))
+	a.Lend = c.rng.IntN(2) == 0
 	l.Append(a)
+	if a.Lend {
+		l.Lend()
+	}
 }
 
 // done makes the Done of what ends with so many steps.

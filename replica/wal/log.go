@@ -68,16 +68,18 @@ type Log struct {
 	writingFrom atomic.Int64  // nanoseconds since opened; 0: no write under way
 	steps       atomic.Uint64 // batches and frames that the writer is done with
 	busy        atomic.Bool   // the writer has a batch
+	swift       atomic.Bool   // the last frame took less than swiftWrite
 	opened      time.Time
 	done        chan struct{} // closed when the log has failed
 	stopped     chan struct{} // closed when the writer has returned
 	prepared    chan struct{} // closed when the preparer has returned
 
-	w writer // the writer goroutine's
+	w writer // of whoever writes: the writer goroutine, or one that was lent (Lend)
 
 	mu       sync.Mutex // guards below; never held across I/O
 	work     sync.Cond  // the writer waits here: for items, or for a segment
 	prepare  sync.Cond  // the preparer waits here
+	writing  bool       // somebody writes
 	queue    []item     // bounded by what Raft lets be in flight (MaxUncommittedEntriesSize)
 	groups   map[uint64]*Group
 	closing  bool  // nothing more is taken
@@ -100,7 +102,10 @@ type Append struct {
 	// Sync false says that a HardState with a new commit index only need not be durable: it rides
 	// with the next frame. Entries, a new term and a new vote are synced all the same.
 	Sync bool
-	// Done is called from the log's goroutine, in the order of the queue, once this and everything
+	// Lend says that the caller will call Lend right after, from a goroutine that may wait for the disk:
+	// the log's goroutine is not woken.
+	Lend bool
+	// Done is called from the log's goroutine, or one that was lent to it, in the order of the queue, once this and everything
 	// queued before it is durable (or, without Sync, everything before it). After an error every
 	// later Done gets it too. May be nil; must not block.
 	Done func(error)
@@ -134,15 +139,17 @@ func (l *Log) Append(a Append) {
 	if h := a.HardState; h != nil {
 		it.hasHard, it.hard = true, hardState{h.GetTerm(), h.GetVote(), h.GetCommit()}
 	}
-	l.enqueue(it)
+	l.put(it, a.Lend)
 }
 
-func (l *Log) enqueue(it item) {
+func (l *Log) enqueue(it item) { l.put(it, false) }
+
+func (l *Log) put(it item, lend bool) {
 	l.mu.Lock()
 	closing := l.closing
 	if !closing {
 		l.queue = append(l.queue, it)
-		if len(l.queue) == 1 {
+		if !lend && !l.writing { // whoever writes looks again
 			l.work.Signal()
 		}
 	}
@@ -150,6 +157,13 @@ func (l *Log) enqueue(it item) {
 	if closing && it.done != nil {
 		go it.done(cmp.Or(l.Err(), ErrClosed)) // not from here: the caller may hold a lock
 	}
+}
+
+// Wake has the log's goroutine write what was appended with Lend, instead of the caller.
+func (l *Log) Wake() {
+	l.mu.Lock()
+	l.work.Signal()
+	l.mu.Unlock()
 }
 
 // Groups returns the ids of all groups, sorted.

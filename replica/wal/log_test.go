@@ -175,6 +175,49 @@ func TestLog_GroupCommit(t *testing.T) {
 	}
 }
 
+// Goal: what is appended with Lend is durable and answered when Lend returns, if the log is idle; while
+// somebody writes Lend does not wait, and the order is kept. Method: the second of three writes hangs.
+func TestLog_Lend(t *testing.T) {
+	mem := disk.NewMem(1)
+	l := open(t, mem.FS(), Options{})
+	g := l.Group(1)
+	must(t, do(l, Append{Group: g, Entries: entries(1, 1, 1, 10)}))
+	var order []uint64
+	lend := func(i uint64) {
+		l.Append(Append{Group: g, Entries: entries(i, i, 1, 10), Lend: true, Done: func(err error) {
+			if order = append(order, i); err != nil {
+				t.Error(err)
+			}
+		}})
+		l.Lend()
+	}
+	if lend(2); fmt.Sprint(order) != "[2]" || bounds(g) != "1-2" {
+		t.Fatalf("after Lend: answered %v, durable %s", order, bounds(g))
+	}
+	writing, goOn, wrote := make(chan bool), make(chan bool), make(chan bool)
+	mem.OnOp(func(op, name string, off, n int64) error {
+		if op == "writesync" {
+			writing <- true
+			<-goOn
+		}
+		return nil
+	})
+	go func() {
+		lend(3)
+		close(wrote)
+	}()
+	<-writing
+	lend(4)
+	goOn <- true
+	<-wrote
+	<-writing // the log's own goroutine
+	goOn <- true
+	must(t, l.Close())
+	if fmt.Sprint(order) != "[2 3 4]" || bounds(g) != "1-4" {
+		t.Fatalf("answered %v, durable %s", order, bounds(g))
+	}
+}
+
 func TestLog_LargeEntries(t *testing.T) {
 	mem := disk.NewMem(1)
 	l := open(t, mem.FS(), Options{CacheBytes: 1})

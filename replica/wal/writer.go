@@ -12,7 +12,10 @@ import (
 
 const keepBufferBytes = maxFrameBytes + 64<<10 // a larger buffer is not kept
 
-// writer is what only the writer goroutine (and Open before it starts) uses. The path of an
+// swiftWrite: while a frame takes this long or longer, no goroutine is borrowed to write the next one.
+const swiftWrite = time.Millisecond
+
+// writer is what only whoever writes uses (and Open before anybody does). The path of an
 // append: enqueue -> run -> handle -> stage (records of the frame) -> flush -> writeFrame (one
 // write, one sync) -> publish (now visible) -> answer (Done).
 type writer struct {
@@ -26,6 +29,7 @@ type writer struct {
 	heads   []record // of a new segment's first frame
 	groups  []*Group
 	buf     []byte
+	batch   []item
 	served  int  // appends since the last frame
 	freed   bool // a segment may have become free
 }
@@ -33,26 +37,56 @@ type writer struct {
 // run is the writer goroutine.
 func (l *Log) run() {
 	defer close(l.stopped)
-	var batch []item
 	for {
 		l.mu.Lock()
-		for len(l.queue) == 0 && !l.closing {
+		for l.writing || len(l.queue) == 0 && !l.closing {
 			l.work.Wait()
 		}
-		batch, l.queue = l.queue, batch[:0]
-		l.mu.Unlock()
-		if len(batch) == 0 {
+		if len(l.queue) == 0 {
+			l.mu.Unlock()
 			break
 		}
-		l.busy.Store(true)
-		l.handle(batch)
-		l.steps.Add(1)
-		l.busy.Store(false)
-		clear(batch)
+		l.writeQueue()
 	}
 	if l.Err() == nil {
 		_ = l.flush() // what was waiting for company; its error is in l.err
 	}
+}
+
+// Lend writes what is queued in the caller's goroutine, if that is a single append, nobody writes, and
+// the disk is swift: on an idle log that saves waking the log's goroutine and waiting for it. Else it
+// wakes that. Whoever appends with Lend set calls it.
+func (l *Log) Lend() {
+	l.mu.Lock()
+	if l.writing || len(l.queue) != 1 || !l.swift.Load() {
+		if len(l.queue) > 0 {
+			l.work.Signal() // does nothing while somebody writes, who will look again
+		}
+		l.mu.Unlock()
+		return
+	}
+	l.writeQueue()
+	l.mu.Lock()
+	if len(l.queue) > 0 || l.closing {
+		l.work.Signal()
+	}
+	l.mu.Unlock()
+}
+
+// writeQueue writes all that is queued; mu is held, and released.
+func (l *Log) writeQueue() {
+	w := &l.w
+	l.writing = true
+	w.batch, l.queue = l.queue, w.batch[:0]
+	l.mu.Unlock()
+	l.busy.Store(true)
+	l.handle(w.batch)
+	l.steps.Add(1)
+	l.busy.Store(false)
+	clear(w.batch)
+	l.mu.Lock()
+	l.writing = false
+	l.mu.Unlock()
 }
 
 // handle writes a batch and answers it.
@@ -291,6 +325,7 @@ func (l *Log) writeFrame(recs []record, n, served int) error {
 	w.last = w.tail.end
 	w.tail.end += int64(n)
 	l.steps.Add(1)
+	l.swift.Store(time.Since(l.opened)-from < swiftWrite)
 	if l.opt.OnSync != nil {
 		l.opt.OnSync(time.Since(l.opened)-from, n, served)
 	}

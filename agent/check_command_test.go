@@ -116,8 +116,8 @@ func TestCommand_Check(t *testing.T) {
 // waitForMembers waits until a data directory names so many members.
 func waitForMembers(t *testing.T, dir string, n int) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
+	deadline := time.Now().Add(time.Minute)
+	for ; ; time.Sleep(20 * time.Millisecond) {
 		m, err := replica.Inspect(disk.OS(dir))
 		if err == nil && len(m.Members) == n {
 			return

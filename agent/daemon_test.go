@@ -116,9 +116,9 @@ func startCluster(t *testing.T, n int, adjust ...func(*daemon)) []testAgent {
 // waitFor asks for the status until it is as wanted.
 func waitFor(t *testing.T, client *control.Client, what string, wanted func(control.Status) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for {
+	for ; ; time.Sleep(20 * time.Millisecond) {
 		st, err := client.Status(ctx)
 		if err == nil && wanted(st) {
 			return

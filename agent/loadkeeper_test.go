@@ -73,7 +73,7 @@ func TestDaemon_Load(t *testing.T) {
 	}
 	wait := func(c *control.Client, what string, wanted func(control.Load) bool) control.Load {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 			l, err := c.Load(ctx, time.Minute)
 			if err == nil && wanted(l) {
 				return l

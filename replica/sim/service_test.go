@@ -125,6 +125,8 @@ func TestCluster_Stuck(t *testing.T) {
 		c := New(t, 35, 3)
 		vol := c.Volume("v")
 		f := c.create(vol, "disk")
+		c.waitUpToDate(vol)
+		time.Sleep(time.Second) // node 1 has applied it too
 		stuck := func() string { return fmt.Sprint(c.Node(1).Stuck()) }
 		c.Net.Isolate(1)
 		time.Sleep(15 * time.Second)

@@ -131,7 +131,11 @@ func (k *client) change() {
 		out := nameResult{errno: res.Err}
 		if res.Err == volume.OK && (in.kind == volume.Lookup || in.kind == volume.Create) {
 			out.file = res.Obj.After.File
-			k.known = append(k.known[max(0, len(k.known)-7):], res.Obj.After)
+			if out.file == 0 { // a repeated Create whose file has gone by now: done, and no number
+				out.file = volume.FileID(unansweredBit | k.s.value.Add(1))
+			} else {
+				k.known = append(k.known[max(0, len(k.known)-7):], res.Obj.After)
+			}
 		}
 		h.add(&h.names, k.number, in, out, called, true)
 	default:

@@ -81,13 +81,34 @@ func (g *group) found() { g.post(event{call: func() { g.eager = true }}) }
 // The lease is given up first, for the rest of the term: from then on the receiver may win at any
 // moment. to 0 chooses the member (furthest).
 func (g *group) handOver(ctx context.Context, to uint64) error {
-	v := g.view.Load()
-	if v.leader != g.self || g.alone() {
-		return nil
+	for {
+		v := g.view.Load()
+		if v.leader != g.self || g.alone() {
+			return nil
+		}
+		if err := g.startHandOver(ctx, v, to); err != nil {
+			return err
+		}
+		// The message that tells the receiver to campaign may be lost. Raft then forgets the hand-over
+		// after an election time-out, and so it is asked for again.
+		again := time.NewTimer(g.election)
+		select {
+		case <-v.ended():
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("hand over %s to node %d: %w", g.name, to, err)
+		}
 	}
+}
+
+// startHandOver asks Raft for a hand-over, unless one is under way. It returns at once when v ends.
+func (g *group) startHandOver(ctx context.Context, v *view, to uint64) error {
 	started := make(chan error, 1)
 	g.post(event{call: func() {
-		if !g.leads() {
+		if !g.leads() || g.raft.Status().LeadTransferee != 0 {
 			started <- nil
 			return
 		}
@@ -108,23 +129,11 @@ func (g *group) handOver(ctx context.Context, to uint64) error {
 	}})
 	select {
 	case err := <-started:
-		if err != nil {
-			return err
-		}
+		return err
 	case <-v.ended():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-	for {
-		select {
-		case <-v.ended():
-			if v = g.view.Load(); v.leader != g.self {
-				return nil
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("hand over %s to node %d: %w", g.name, to, ctx.Err())
-		}
 	}
 }
 

@@ -96,6 +96,7 @@ type group struct {
 
 	view         atomic.Pointer[view]
 	ticks        atomic.Uint64 // handled (Vital)
+	election     time.Duration // Options.Election
 	table        proposals
 	applied      waterline
 	queue        applyQueue
@@ -181,6 +182,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 	// A restart forgets what this node promised to a leader just before: wait it out.
 	g.lease.init(opt, opt.Clock)
 
+	g.election = opt.Election
 	ticks := int((opt.Election - opt.Lease) / opt.Heartbeat)
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID:                        self,

@@ -444,6 +444,19 @@ func (n *Node) dropFailed(g *group) {
 	n.setBroken(volume.ID(g.id), *g.failure.Load())
 }
 
+// Position is how far a node's replica of a volume is.
+type Position struct{ Term, Applied uint64 }
+
+// Position tells where this node's replica of a volume is; ok is false where it has none in service. For
+// tests: neither ever goes back while the node runs, nor does the term when it starts again.
+func (n *Node) Position(vol volume.ID) (p Position, ok bool) {
+	g := n.group(uint64(vol))
+	if g == nil || g.vol == nil {
+		return p, false
+	}
+	return Position{Term: g.view.Load().term, Applied: g.applied.get()}, true
+}
+
 // Digest is a checksum of what this node's replica of a volume holds, files' bytes included; has is
 // false where it has none in service. For tests: the replica applies nothing meanwhile.
 func (n *Node) Digest(vol volume.ID) (sum [32]byte, has bool, err error) {

@@ -33,6 +33,8 @@ type machine struct {
 	disk *disk.Mem
 	node *replica.Node // nil while it is down
 	opt  replica.Options
+
+	trouble trouble
 }
 
 // Node is a node that is up, nil while it is down.
@@ -80,6 +82,7 @@ func (c *Cluster) machine() *machine {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	m := &machine{disk: disk.NewMem(c.seed<<8 + uint64(len(c.nodes)))}
+	m.disk.OnOp(m.trouble.hook)
 	address := fmt.Sprintf("node%d:7370", len(c.nodes)+1)
 	m.opt = replica.Options{
 		Disk: m.disk.FS(), Advertise: address, SegmentBytes: 1 << 20, Log: log,
@@ -99,8 +102,14 @@ func (c *Cluster) machine() *machine {
 // Join adds a node to the cluster, through node 1, and returns its id.
 func (c *Cluster) Join(name, token string) uint64 {
 	c.t.Helper()
+	return c.JoinThrough(1, name, token)
+}
+
+// JoinThrough is Join through another node.
+func (c *Cluster) JoinThrough(node uint64, name, token string) uint64 {
+	c.t.Helper()
 	m := c.machine()
-	if err := replica.Join(context.Background(), m.opt, name, "node1:7370", token); err != nil {
+	if err := replica.Join(context.Background(), m.opt, name, fmt.Sprintf("node%d:7370", node), token); err != nil {
 		c.t.Fatalf("join as %s: %v", name, err)
 	}
 	id := uint64(len(c.nodes))
@@ -128,7 +137,36 @@ func (c *Cluster) Crash(id uint64) {
 	}
 	c.setNode(id, nil)
 	c.nodes[id-1].disk.Crash()
+	c.Resume(id) // what is left of its run must end
 	n.Close()
+}
+
+// Restart stops a node as its unit does and starts it again.
+func (c *Cluster) Restart(id uint64) {
+	n := c.Node(id)
+	if n == nil {
+		return
+	}
+	c.Resume(id) // it could not end otherwise
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = n.HandOver(ctx) // an error: nobody is there to take over
+	c.setNode(id, nil)
+	n.Close()
+	c.Start(id)
+}
+
+// Pause makes a node stand still, as SIGSTOP does: its disk and its messages wait until Resume. (Its
+// goroutines go on until they need either.)
+func (c *Cluster) Pause(id uint64) {
+	c.Net.Pause(id)
+	c.nodes[id-1].trouble.pause()
+}
+
+// Resume undoes Pause.
+func (c *Cluster) Resume(id uint64) {
+	c.Net.Resume(id)
+	c.nodes[id-1].trouble.resume()
 }
 
 // Close stops all nodes.

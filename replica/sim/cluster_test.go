@@ -157,6 +157,33 @@ func TestCluster_HandOver(t *testing.T) {
 	})
 }
 
+// Goal: a hand-over whose message to the receiver is lost is asked for again, and does not wait for ever.
+func TestCluster_HandOverLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 2, 3)
+		vol := c.Volume("v")
+		c.create(vol, "f")
+		from := c.Primary(vol)
+		to := from%3 + 1
+		c.Net.SetWeather(Weather{Lose: 1}) // in silence: nobody tells raft
+		done := make(chan error)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			done <- c.Node(from).Transfer(ctx, "v", fmt.Sprintf("node%d", to))
+		}()
+		time.Sleep(10 * time.Millisecond)
+		c.Net.SetWeather(Weather{})
+		healed := time.Now()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(healed); d > 3*time.Second || c.Primary(vol) != to {
+			t.Errorf("%s after the way was free again node %d is primary, want %d", d, c.Primary(vol), to)
+		}
+	})
+}
+
 // Goal: a primary that is cut off never answers a read with what the others have changed since
 // (Raft thesis §6.4: reads need a lease or a round). Its connections look refused, so that the
 // others elect another as soon as their promise is over, long before it steps down by itself.

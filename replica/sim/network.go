@@ -23,20 +23,94 @@ import (
 )
 
 // Network connects the nodes of a Cluster. Messages between two nodes keep their order and are
-// delayed by 0.1 to 1 ms, unless their way is cut.
+// delayed by 0.1 to 1 ms, unless their way is cut or the weather is bad.
 type Network struct {
-	mu   sync.Mutex
-	rand *rand.Rand
-	ends map[uint64]*endpoint
-	join map[string]replica.JoinHandler // by address
-	cut  map[[2]uint64]bool             // from, to
-	hung map[uint64]bool
+	mu      sync.Mutex
+	rand    *rand.Rand
+	ends    map[uint64]*endpoint
+	join    map[string]replica.JoinHandler // by address
+	cut     map[[2]uint64]bool             // from, to
+	hung    map[uint64]bool
+	weather Weather
+	paused  map[uint64]chan struct{} // by node; closed when it goes on
+}
+
+// Weather is how bad the whole network is: probabilities, for each sending of messages or call.
+type Weather struct {
+	Lose      float64       // a call that is lost fails at once, as when its connection breaks
+	Duplicate float64       // messages only: they come twice
+	Delay     float64       // they come up to MaxDelay later, and others pass them
+	MaxDelay  time.Duration // of those
+}
+
+// SetWeather changes the weather; the zero Weather is fine.
+func (n *Network) SetWeather(w Weather) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.weather = w
+}
+
+// Pause holds up what a node sends and receives until Resume: nothing of it is lost.
+func (n *Network) Pause(node uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.paused[node] == nil {
+		n.paused[node] = make(chan struct{})
+	}
+}
+
+// Resume undoes Pause.
+func (n *Network) Resume(node uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.paused[node] != nil {
+		close(n.paused[node])
+		delete(n.paused, node)
+	}
+}
+
+// awaitResumed returns when none of the nodes is paused, or ctx ends.
+func (n *Network) awaitResumed(ctx context.Context, nodes ...uint64) {
+	for _, id := range nodes {
+		n.mu.Lock()
+		paused := n.paused[id]
+		n.mu.Unlock()
+		if paused != nil {
+			select {
+			case <-paused:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// fate decides what becomes of something sent: how often it comes, 0 when it is lost, and by how much
+// it is late.
+func (n *Network) fate() (copies int, late time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w := n.weather
+	if w == (Weather{}) {
+		return 1, 0
+	}
+	if n.rand.Float64() < w.Lose {
+		return 0, 0
+	}
+	copies = 1
+	if n.rand.Float64() < w.Duplicate {
+		copies = 2
+	}
+	if n.rand.Float64() < w.Delay {
+		late = time.Duration(n.rand.Int64N(int64(w.MaxDelay)))
+	}
+	return copies, late
 }
 
 func newNetwork(seed uint64) *Network {
 	return &Network{
 		rand: rand.New(rand.NewPCG(seed, 1)),
 		ends: map[uint64]*endpoint{}, join: map[string]replica.JoinHandler{}, cut: map[[2]uint64]bool{}, hung: map[uint64]bool{},
+		paused: map[uint64]chan struct{}{},
 	}
 }
 
@@ -164,17 +238,17 @@ func (e *endpoint) Connected(to uint64) bool {
 	return out != nil && back != nil
 }
 
-// Send queues copies, as a real network would make them.
+// Send queues copies.
 func (e *endpoint) Send(to uint64, ms []transport.Message) (dropped bool) {
 	target, delay := e.net.target(e.self, to)
 	if target == nil {
 		return true
 	}
-	d := delivery{at: time.Now().Add(delay)}
-	for _, m := range ms {
-		m.Raft = proto.Clone(m.Raft).(*raftpb.Message)
-		d.ms = append(d.ms, m)
+	copies, late := e.net.fate()
+	if copies == 0 {
+		return false // lost on the way: nobody is told
 	}
+	d := delivery{at: time.Now().Add(delay), ms: cloned(ms)}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ctx.Err() != nil {
@@ -186,6 +260,14 @@ func (e *endpoint) Send(to uint64, ms []transport.Message) (dropped bool) {
 		e.links[to] = link
 		e.running.Go(func() { e.carry(to, link) })
 	}
+	if copies == 2 {
+		again := delivery{at: d.at.Add(late), ms: cloned(ms)}
+		e.running.Go(func() { e.deliver(to, again) })
+	} else if late > 0 {
+		d.at = d.at.Add(late)
+		e.running.Go(func() { e.deliver(to, d) })
+		return false
+	}
 	select {
 	case link <- d:
 		return false
@@ -194,15 +276,35 @@ func (e *endpoint) Send(to uint64, ms []transport.Message) (dropped bool) {
 	}
 }
 
+// cloned are copies of messages, as a real network would make them.
+func cloned(ms []transport.Message) []transport.Message {
+	out := make([]transport.Message, len(ms))
+	for i, m := range ms {
+		m.Raft = proto.Clone(m.Raft).(*raftpb.Message)
+		out[i] = m
+	}
+	return out
+}
+
+// deliver delivers what e has sent when its time has come.
+func (e *endpoint) deliver(to uint64, d delivery) {
+	select {
+	case <-time.After(time.Until(d.at)):
+	case <-e.ctx.Done():
+		return
+	}
+	e.net.awaitResumed(e.ctx, e.self, to)
+	if target, _ := e.net.target(e.self, to); target != nil && !e.net.silent(e.self, to) && target.ctx.Err() == nil && e.ctx.Err() == nil {
+		target.handler.Raft(e.self, d.ms)
+	}
+}
+
 // carry delivers what e sends to one other node, in order.
 func (e *endpoint) carry(to uint64, link chan delivery) {
 	for {
 		select {
 		case d := <-link:
-			time.Sleep(time.Until(d.at))
-			if target, _ := e.net.target(e.self, to); target != nil && !e.net.silent(e.self, to) && target.ctx.Err() == nil && e.ctx.Err() == nil {
-				target.handler.Raft(e.self, d.ms)
-			}
+			e.deliver(to, d)
 		case <-e.ctx.Done():
 			return
 		}
@@ -225,11 +327,17 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 		err error
 	}
 	got := make(chan answer, 1)
-	target.running.Go(func() {
+	arrives, late := e.net.fate()
+	if arrives == 0 {
 		time.Sleep(delay)
+		return nil, errUnreachable
+	}
+	target.running.Go(func() {
+		time.Sleep(delay + late)
 		if e.net.silent(e.self, to) {
 			return
 		}
+		e.net.awaitResumed(target.ctx, e.self, to)
 		callCtx, cancel := context.WithCancel(target.ctx)
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
@@ -242,6 +350,10 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 			return // the answer is lost
 		}
 		time.Sleep(delay)
+		if comes, _ := e.net.fate(); comes == 0 {
+			b, err = nil, errUnreachable // it was carried out, and the connection breaks
+		}
+		e.net.awaitResumed(target.ctx, e.self, to)
 		got <- answer{b, err}
 	})
 	// A lost answer shows when the connection breaks.

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,128 +245,6 @@ func TestCluster_ReplaceNode(t *testing.T) {
 		c.waitUpToDate(vol)
 		c.equalDigests(vol)
 	})
-}
-
-// Goal: whatever crashes and partitions do while replicas move to and fro, nothing acknowledged is
-// lost, no read is stale, all replicas are equal in the end. Method: as TestSim, with five nodes
-// and a move every other second.
-func TestSim_Moves(t *testing.T) {
-	seeds := 8
-	if testing.Short() {
-		seeds = 2
-	}
-	first := envInt("FIRST", 1)
-	for seed := first; seed < first+envInt("SEEDS", seeds); seed++ {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { simulateMoves(t, uint64(seed)) })
-			if t.Failed() {
-				t.Logf("repeat: FIRST=%d SEEDS=1 go test ./replica/sim -run TestSim_Moves", seed)
-			}
-		})
-	}
-}
-
-func simulateMoves(t *testing.T, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 17))
-	var adjust []func(*replica.Options)
-	if seed%2 == 0 {
-		adjust = append(adjust, shortLog)
-	}
-	const size = 5
-	c := New(t, 1000+seed, size, adjust...)
-	vol := c.Volume("v")
-	f := c.create(vol, "f")
-	regs := newRegisters()
-	stop := make(chan struct{})
-	stopped := func() bool {
-		select {
-		case <-stop:
-			return true
-		default:
-			return false
-		}
-	}
-	do := func(node uint64, op volume.Op) (volume.Result, error) {
-		if c.Node(node) == nil {
-			time.Sleep(10 * time.Millisecond)
-		}
-		return c.Do(node, vol, op, 2*time.Second)
-	}
-	var clients sync.WaitGroup
-	for i := range 6 {
-		node, r := uint64(i%size+1), rand.New(rand.NewPCG(seed, uint64(100+i)))
-		clients.Go(func() {
-			for xid := uint32(1); !stopped(); xid++ {
-				if block := uint64(i) + 6*uint64(r.IntN(simBlocks/6)); r.IntN(2) == 0 {
-					writeBlock(do, regs, f, node, uint64(1000+i), xid, block, stopped)
-				} else {
-					block = uint64(r.IntN(simBlocks))
-					least := regs.reading(block)
-					if res, err := do(node, readOp(f, block*blockBytes, blockBytes)); err == nil && res.Err == volume.OK {
-						regs.read(fmt.Sprintf("node %d", node), block, least, &res)
-					} else if err == nil {
-						t.Errorf("read: errno %d", res.Err)
-					}
-				}
-				time.Sleep(time.Duration(r.IntN(8)) * time.Millisecond)
-			}
-		})
-	}
-	clients.Go(func() { // the restless admin
-		r := rand.New(rand.NewPCG(seed, 18))
-		for !stopped() {
-			if n := c.Node(uint64(r.IntN(size) + 1)); n != nil {
-				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-				_ = n.MoveVolume(ctx, "v", fmt.Sprintf("node%d", r.IntN(size)+1), fmt.Sprintf("node%d", r.IntN(size)+1))
-				cancel()
-			}
-			time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
-		}
-	})
-	for end := time.Now().Add(simTime); time.Now().Before(end); {
-		time.Sleep(time.Duration(200+rng.IntN(1500)) * time.Millisecond)
-		id := uint64(rng.IntN(size) + 1)
-		switch rng.IntN(5) {
-		case 0, 1:
-			c.Crash(id)
-		case 2:
-			c.Net.Isolate(id)
-		case 3:
-			c.Net.Cut(id, id%size+1)
-		}
-		time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
-		for id := uint64(1); id <= size; id++ {
-			if rng.IntN(3) > 0 {
-				c.Net.Rejoin(id)
-			}
-			if c.Node(id) == nil && rng.IntN(3) > 0 {
-				c.Start(id)
-			}
-		}
-	}
-	for id := uint64(1); id <= size; id++ {
-		c.Net.Rejoin(id)
-		if c.Node(id) == nil {
-			c.Start(id)
-		}
-	}
-	close(stop)
-	clients.Wait()
-	c.waitUpToDate(vol)
-	for block := range uint64(simBlocks) {
-		for node := uint64(1); node <= size; node++ {
-			least := regs.reading(block)
-			res, err := c.Do(node, vol, readOp(f, block*blockBytes, blockBytes), 10*time.Second)
-			if err != nil || res.Err != volume.OK {
-				t.Fatalf("seed %d: read block %d at the end through node %d: %v, errno %d", seed, block, node, err, res.Err)
-			}
-			regs.read(fmt.Sprintf("at the end, node %d", node), block, least, &res)
-		}
-	}
-	for _, fault := range regs.faults {
-		t.Errorf("seed %d: %s", seed, fault)
-	}
-	c.equalDigests(vol)
 }
 
 // Goal: new replicas go to the nodes with the most free space, and equal ones are told apart by what

@@ -14,16 +14,7 @@ import (
 
 // slowDisk makes every sync of a node's log take as long as given; 0: as fast as before.
 func (c *Cluster) slowDisk(node uint64, sync time.Duration) {
-	hook := func(op, name string, _, _ int64) error {
-		if op == "writesync" && strings.HasPrefix(name, "log/") {
-			time.Sleep(sync)
-		}
-		return nil
-	}
-	if sync == 0 {
-		hook = nil
-	}
-	c.nodes[node-1].disk.OnOp(hook)
+	c.nodes[node-1].trouble.set(func(t *trouble) { t.sync = sync })
 }
 
 // longestWrite writes again and again for some time through a node, and returns the longest wait.
@@ -117,12 +108,7 @@ func replicaFails(t *testing.T, errno syscall.Errno) {
 	vol := c.Volume("v")
 	f := c.create(vol, "f")
 	for _, bad := range []uint64{c.Primary(vol), c.Primary(vol)%3 + 1} { // a primary's, a secondary's or the new primary's
-		c.nodes[bad-1].disk.OnOp(func(op, name string, _, _ int64) error {
-			if op == "write" && strings.HasPrefix(name, "volumes/") {
-				return errno
-			}
-			return nil
-		})
+		c.nodes[bad-1].trouble.set(func(t *trouble) { t.objects = errno })
 		c.longestWrite(bad, vol, f, 3*time.Second) // through the node whose replica fails
 		if state, reason := c.replicaState(vol, bad); state != "Failed" || !strings.Contains(reason, "volumes/") {
 			t.Errorf("replica of node %d: %s, %q", bad, state, reason)
@@ -141,7 +127,7 @@ func replicaFails(t *testing.T, errno syscall.Errno) {
 		if state, _ := c.replicaState(vol, bad); state != "Failed" {
 			t.Errorf("on a bad disk the replica of node %d is %s", bad, state)
 		}
-		c.nodes[bad-1].disk.OnOp(nil)
+		c.nodes[bad-1].trouble.clear()
 		switch errno {
 		case syscall.EIO: // by hand
 			if err := c.Node(bad).RetryReplica(context.Background(), "v"); err != nil {

@@ -1,0 +1,69 @@
+package sim
+
+import (
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// trouble is what is wrong with a node's disk. The zero trouble is none.
+type trouble struct {
+	mu       sync.Mutex
+	sync     time.Duration // what each sync of the log takes
+	log      bool          // writes of the log fail
+	objects  error         // of writes of objects and checkpoints
+	standing chan struct{} // everything waits; closed when it goes on
+}
+
+// hook is for disk.Mem.OnOp.
+func (t *trouble) hook(op, name string, _, _ int64) error {
+	t.mu.Lock()
+	delay, standing := t.sync, t.standing
+	isLog := strings.HasPrefix(name, "log/")
+	var err error
+	switch {
+	case op != "write" && op != "writesync":
+	case isLog && t.log:
+		err = syscall.EIO
+	case strings.HasPrefix(name, "volumes/"):
+		err = t.objects
+	}
+	t.mu.Unlock()
+	if standing != nil {
+		<-standing
+	}
+	if delay > 0 && op == "writesync" && isLog {
+		time.Sleep(delay)
+	}
+	return err
+}
+
+func (t *trouble) pause() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.standing == nil {
+		t.standing = make(chan struct{})
+	}
+}
+
+func (t *trouble) resume() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.standing != nil {
+		close(t.standing)
+		t.standing = nil
+	}
+}
+
+// set changes what is wrong.
+func (t *trouble) set(change func(t *trouble)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(t)
+}
+
+// clear ends all but a pause.
+func (t *trouble) clear() {
+	t.set(func(t *trouble) { t.sync, t.log, t.objects = 0, false, nil })
+}

@@ -111,11 +111,11 @@ func (n *Node) changeImage(ctx context.Context, kind volume.Kind, volumeName, pa
 	if res.Err != volume.OK {
 		return fail(fmt.Errorf("%w: it is no regular file (errno %d)", ErrNoImage, res.Err))
 	}
-	n.fenced.forget(v.ID, op.File)
 	if kind == volume.Deactivate {
 		n.log.Info("image is no longer active on this node", "event", "image-inactive", "volume", volumeName, "image", path)
 		return true, nil
 	}
+	n.fenced.forget(v.ID, op.File)
 	n.log.Info("image is active on this node", "event", "image-active", "volume", volumeName, "image", path)
 	return res.Count == 1, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"trinas/replica"
 	"trinas/replica/volume"
 )
 
@@ -209,4 +211,59 @@ func simulateFence(t *testing.T, seed uint64) {
 	if n := refused.Load(); n < 7 {
 		t.Errorf("seed %d: %d old incarnations were refused, want 7", seed, n)
 	}
+}
+
+// counter counts the lines of a log that have an event's name.
+type counter struct {
+	slog.Handler
+	event string
+	lines *atomic.Int32
+}
+
+func (c counter) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c counter) WithAttrs([]slog.Attr) slog.Handler { return c }
+
+func (c counter) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "event" && a.Value.String() == c.event {
+			c.lines.Add(1)
+		}
+		return true
+	})
+	return nil
+}
+
+// Goal: that a node's writes to an image are refused is said once, until the node activates the image anew;
+// that it deactivates it, as the end of a guest left behind does, is no reason to say it again.
+func TestCluster_FencedIsSaidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said atomic.Int32
+		c := New(t, 37, 3, func(o *replica.Options) { o.Log = slog.New(counter{event: "image-fenced", lines: &said}) })
+		vol := c.Volume("v")
+		f := c.create(vol, "disk")
+		refused := func(want int32) {
+			t.Helper()
+			res, err := c.Do(1, vol, writeOp(f, 0, []byte("x")), time.Minute)
+			if err != nil || res.Err != volume.EFENCED || said.Load() != want {
+				t.Errorf("%v, errno %d, said %d times, want %d", err, res.Err, said.Load(), want)
+			}
+		}
+		if err := c.activate(2, "disk", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		refused(1)
+		refused(1)
+		if err := c.Node(1).Deactivate(context.Background(), "v", "disk"); err != nil {
+			t.Fatal(err)
+		}
+		refused(1)
+		if err := c.activate(1, "disk", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Node(1).Deactivate(context.Background(), "v", "disk"); err != nil {
+			t.Fatal(err)
+		}
+		refused(2)
+	})
 }

@@ -199,7 +199,7 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 	}
 	switch req[0] {
 	case callImage, callObject:
-		return n.answerResync(req, reply)
+		return n.answerResync(from, req, reply)
 	case callDo, callPropose, callTransfer, callIndex:
 		if len(req) < callHeadBytes {
 			return nil, errors.New("call is too short")
@@ -234,7 +234,7 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 }
 
 // answerResync serves a replica that fell behind.
-func (n *Node) answerResync(req, reply []byte) ([]byte, error) {
+func (n *Node) answerResync(from uint64, req, reply []byte) ([]byte, error) {
 	word := binary.LittleEndian.Uint64
 	if len(req) != 33 && req[0] == callImage || len(req) != 29 && req[0] == callObject {
 		return nil, errors.New("call has the wrong length")
@@ -244,9 +244,9 @@ func (n *Node) answerResync(req, reply []byte) ([]byte, error) {
 		return nil, ErrNoVolume
 	}
 	if req[0] == callImage {
-		return g.answerImage(word(req[9:]), word(req[17:]), word(req[25:]), reply)
+		return g.answerImage(from, word(req[9:]), word(req[17:]), word(req[25:]), reply)
 	}
-	return g.answerObject(volume.FileID(word(req[9:])), word(req[17:]), binary.LittleEndian.Uint32(req[25:]), reply)
+	return g.answerObject(from, volume.FileID(word(req[9:])), word(req[17:]), binary.LittleEndian.Uint32(req[25:]), reply)
 }
 
 func appendHead(reply []byte, status byte, primary uint64) []byte {

@@ -146,6 +146,7 @@ func (g *group) handOut() {
 // durable: to peers straight from the log's goroutine, to ourselves as events.
 func (g *group) append(m *raftpb.Message) {
 	if g.installing {
+		m = g.appendVote(m)
 		g.deferred = append(g.deferred, m)
 		return
 	}

@@ -25,8 +25,12 @@ func (g *group) mutate(op *volume.Op, enc []byte, res *volume.Result) error {
 		return errNotSent
 	}
 	if takesSpace(op.Kind) && !g.hasSpace(len(op.Data)) {
-		*res = volume.Result{Err: volume.ENOSPC}
-		return nil
+		if done, err := g.didBefore(op.ID); err != nil {
+			return err
+		} else if !done {
+			*res = volume.Result{Err: volume.ENOSPC}
+			return nil
+		}
 	}
 	if op.Kind == volume.Activate { // the primary's word: it is who the others are in touch with
 		op.Nodes = g.owner.inTouch()
@@ -44,6 +48,18 @@ func (g *group) mutate(op *volume.Op, enc []byte, res *volume.Result) error {
 	g.count.commits.Observe(time.Since(began))
 	*res = p.result
 	return nil
+}
+
+// didBefore reports whether the request was carried out already. An attempt of before, whose answer was lost, may
+// still be on its way through the log: an empty entry is behind it.
+func (g *group) didBefore(id volume.RequestID) (bool, error) {
+	if id == (volume.RequestID{}) {
+		return false, nil
+	}
+	if err := g.await(newProposal(nil)); err != nil {
+		return false, errNotSent
+	}
+	return g.vol.Answered(id), nil
 }
 
 // await proposes p and returns when it is answered. Without a majority that is when CheckQuorum
@@ -66,8 +82,11 @@ func takesSpace(k volume.Kind) bool {
 	return false
 }
 
-// hasSpace reports whether every in-sync replica can take n bytes more and keep its reserve.
-func (g *group) hasSpace(n int) bool { return g.freeBytesLeft() >= uint64(n) }
+// blockBytes is the least that something new takes of a disk.
+const blockBytes = 4096
+
+// hasSpace reports whether every in-sync replica can take n bytes more, or a name or an inode, and keep its reserve.
+func (g *group) hasSpace(n int) bool { return g.freeBytesLeft() >= uint64(max(n, blockBytes)) }
 
 // freeBytesLeft is what every in-sync replica can still take beyond its reserve.
 func (g *group) freeBytesLeft() uint64 {

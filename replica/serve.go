@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -10,12 +11,13 @@ import (
 
 // serve carries op out as its primary; errNotPrimary when this node is not (then errNotSent), or
 // ceased to be.
+// A query also ends with ctx; a mutation when it is known what became of it, or with this leadership.
 // enc is op encoded, for a mutation; its memory may be used again after the return.
-func (g *group) serve(op *volume.Op, enc []byte, res *volume.Result) error {
+func (g *group) serve(ctx context.Context, op *volume.Op, enc []byte, res *volume.Result) error {
 	if op.Kind.Mutates() {
 		return g.mutate(op, enc, res)
 	}
-	return g.query(op, res)
+	return g.query(ctx, op, res)
 }
 
 // mutate sends op through the log and returns once it is applied here, hence durable on a

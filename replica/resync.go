@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 
 	"trinas/replica/volume"
@@ -241,6 +242,7 @@ func (g *group) answerImage(from, least, index, off uint64, reply []byte) ([]byt
 	if v.leader != g.self {
 		return nil, errNotPrimary
 	}
+	g.images.noteAsked(from, g.opt.Clock())
 	if g.applied.get() < least {
 		// A new primary learns what its predecessor has committed from the first entry of its own that is
 		// committed, or by this.
@@ -283,6 +285,7 @@ func (g *group) answerObject(from uint64, id volume.FileID, off uint64, n uint32
 	if v.leader != g.self || g.applied.get() < v.readyAt && !g.images.gave(from, v) {
 		return nil, errNotPrimary
 	}
+	g.images.noteAsked(from, g.opt.Clock())
 	at := len(reply)
 	reply = append(reply, make([]byte, n)...)
 	return reply, g.vol.ReadObject(id, off, reply[at:])
@@ -294,7 +297,49 @@ type imageSource struct {
 	image []byte
 	index uint64
 	drop  *time.Timer
-	given map[uint64]*view // by node: the leadership in which it last got an image
+	given map[uint64]*view         // by node: the leadership in which it last got an image
+	asked map[uint64]time.Duration // by node: when it last asked for something, by the group's clock
+}
+
+func (s *imageSource) noteAsked(node uint64, now time.Duration) {
+	s.Lock()
+	defer s.Unlock()
+	if s.asked == nil {
+		s.asked = map[uint64]time.Duration{}
+	}
+	s.asked[node] = now
+}
+
+func (s *imageSource) lastAsked(node uint64) time.Duration {
+	s.Lock()
+	defer s.Unlock()
+	return s.asked[node]
+}
+
+// snapshotQuiet is how long a member that was sent a snapshot may ask for nothing before it is sent
+// another. One that has the first meanwhile takes the second for a small resync after it.
+const snapshotQuiet = 5 * time.Second
+
+// resendSnapshots sees to it that a snapshot message that was lost is sent again: Raft waits for the
+// answer to it for ever. Baton holder of a leader only, each tick.
+func (g *group) resendSnapshots(now time.Duration) {
+	var lost []uint64
+	g.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if pr.State != tracker.StateSnapshot {
+			delete(g.snapshots, id)
+			return
+		}
+		since, known := g.snapshots[id]
+		if !known {
+			g.snapshots[id] = now
+		} else if now-max(since, g.images.lastAsked(id)) >= snapshotQuiet {
+			lost = append(lost, id)
+		}
+	})
+	for _, id := range lost {
+		delete(g.snapshots, id)
+		g.raft.ReportSnapshot(id, raft.SnapshotFailure)
+	}
 }
 
 // gave reports whether node got an image in the leadership v.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,7 +144,7 @@ func TestCluster_ResyncWithoutThird(t *testing.T) {
 			begins := make(chan struct{}, 1)
 			c := New(t, 11, 3, shortLog, func(o *replica.Options) {
 				o.ResyncBytesPerSecond = 4 << 20
-				o.Log = slog.New(resyncWatch{slog.DiscardHandler, begins})
+				o.Log = slog.New(logWatch{slog.DiscardHandler, "resync begins", begins})
 			})
 			vol := c.Volume("v")
 			f := c.create(vol, "f")
@@ -193,20 +194,51 @@ func TestCluster_ResyncWithoutThird(t *testing.T) {
 	}
 }
 
-// resyncWatch tells when a resync begins.
-type resyncWatch struct {
-	slog.Handler
-	begins chan struct{}
+// Goal: a replica comes back although the snapshot message that begins its resync was lost. Method: the
+// replica hears nothing for the 10 ms after the message has left.
+func TestCluster_SnapshotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := make(chan struct{}, 1)
+		c := New(t, 13, 3, shortLog, func(o *replica.Options) {
+			o.Log = slog.New(logWatch{slog.DiscardHandler, "sent snapshot[", sent})
+		})
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.Transfer(vol, 1)
+		c.Crash(3)
+		for n := range 256 {
+			if res, err := c.Do(1, vol, writeOp(f, 0, pattern(n)), time.Second); err != nil || res.Err != 0 {
+				t.Fatal(err, res.Err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		for len(sent) > 0 { // those of the members that joined
+			<-sent
+		}
+		c.Start(3)
+		<-sent
+		c.Net.Hang(3)
+		time.Sleep(10 * time.Millisecond)
+		c.Net.WakeUp(3)
+		c.waitUpToDate(vol)
+	})
 }
 
-func (w resyncWatch) Enabled(context.Context, slog.Level) bool { return true }
+// logWatch tells when a message that contains text is logged.
+type logWatch struct {
+	slog.Handler
+	text string
+	seen chan struct{}
+}
 
-func (w resyncWatch) WithAttrs([]slog.Attr) slog.Handler { return w }
+func (w logWatch) Enabled(context.Context, slog.Level) bool { return true }
 
-func (w resyncWatch) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "resync begins" {
+func (w logWatch) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+func (w logWatch) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, w.text) {
 		select {
-		case w.begins <- struct{}{}:
+		case w.seen <- struct{}{}:
 		default:
 		}
 	}

@@ -52,7 +52,7 @@ const (
 
 // Do carries op out on the volume's primary, wherever that is, and returns its result: for a
 // mutation once a majority has synced it and the primary has applied it, for a query never older than what was acknowledged before the call. While there
-// is no primary it waits. It fails only when ctx ends, the volume does not exist (ErrNoVolume),
+// is no primary it waits. It fails only when ctx ends (a mutation that this node's own log has: once the leadership ends too), the volume does not exist (ErrNoVolume),
 // the node shuts down (ErrClosed), or op.OnHold does not want to wait longer for a primary and no
 // node can have carried op out (ErrNoPrimary). op.Room and op.Data may be used again after the return. A Read
 // puts its bytes into op.Data where that has the capacity.
@@ -88,7 +88,7 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 		}
 		switch {
 		case primary == n.id && g != nil:
-			err = g.serve(op, enc, res)
+			err = g.serve(ctx, op, enc, res)
 		case primary != 0 && primary != n.id:
 			if enc == nil {
 				if enc, err = op.Encode(nil); err != nil {
@@ -199,7 +199,7 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 	}
 	switch req[0] {
 	case callImage, callObject:
-		return n.answerResync(req, reply)
+		return n.answerResync(from, req, reply)
 	case callDo, callPropose, callTransfer, callIndex:
 		if len(req) < callHeadBytes {
 			return nil, errors.New("call is too short")
@@ -207,11 +207,11 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 	}
 	switch req[0] {
 	case callDo:
-		return n.answerDo(volume.ID(binary.LittleEndian.Uint64(req[1:])), req[callHeadBytes:], reply)
+		return n.answerDo(ctx, volume.ID(binary.LittleEndian.Uint64(req[1:])), req[callHeadBytes:], reply)
 	case callPropose:
 		return n.answerPropose(binary.LittleEndian.Uint64(req[1:]), req[callHeadBytes:], reply)
 	case callIndex:
-		return n.answerIndex(binary.LittleEndian.Uint64(req[1:]), reply)
+		return n.answerIndex(ctx, binary.LittleEndian.Uint64(req[1:]), reply)
 	case callVerify:
 		return n.answerVerify(ctx, req, reply)
 	case callStatus:
@@ -234,7 +234,7 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 }
 
 // answerResync serves a replica that fell behind.
-func (n *Node) answerResync(req, reply []byte) ([]byte, error) {
+func (n *Node) answerResync(from uint64, req, reply []byte) ([]byte, error) {
 	word := binary.LittleEndian.Uint64
 	if len(req) != 33 && req[0] == callImage || len(req) != 29 && req[0] == callObject {
 		return nil, errors.New("call has the wrong length")
@@ -244,16 +244,16 @@ func (n *Node) answerResync(req, reply []byte) ([]byte, error) {
 		return nil, ErrNoVolume
 	}
 	if req[0] == callImage {
-		return g.answerImage(word(req[9:]), word(req[17:]), word(req[25:]), reply)
+		return g.answerImage(from, word(req[9:]), word(req[17:]), word(req[25:]), reply)
 	}
-	return g.answerObject(volume.FileID(word(req[9:])), word(req[17:]), binary.LittleEndian.Uint32(req[25:]), reply)
+	return g.answerObject(from, volume.FileID(word(req[9:])), word(req[17:]), binary.LittleEndian.Uint32(req[25:]), reply)
 }
 
 func appendHead(reply []byte, status byte, primary uint64) []byte {
 	return binary.LittleEndian.AppendUint64(append(reply, status), primary)
 }
 
-func (n *Node) answerDo(vol volume.ID, enc, reply []byte) ([]byte, error) {
+func (n *Node) answerDo(ctx context.Context, vol volume.ID, enc, reply []byte) ([]byte, error) {
 	g := n.group(uint64(vol))
 	if g == nil || g.vol == nil {
 		return appendHead(reply, statusNotSent, 0), nil
@@ -266,7 +266,7 @@ func (n *Node) answerDo(vol volume.ID, enc, reply []byte) ([]byte, error) {
 		op.Data = make([]byte, 0, min(op.Count, volume.MaxIOBytes))
 	}
 	var res volume.Result
-	if err := g.serve(&op, enc, &res); err != nil {
+	if err := g.serve(ctx, &op, enc, &res); err != nil {
 		status := byte(statusNotPrimary)
 		if errors.Is(err, errNotSent) {
 			status = statusNotSent
@@ -290,7 +290,7 @@ func (n *Node) propose(ctx context.Context, g *group, entry []byte) (index uint6
 // catchUp returns once this node has applied everything that g had acknowledged before the call.
 func (n *Node) catchUp(ctx context.Context, g *group) error {
 	answer, err := n.askLeader(ctx, g, callIndex, nil, answerHeadBytes+8,
-		func() ([]byte, error) { return n.answerIndex(g.id, nil) })
+		func() ([]byte, error) { return n.answerIndex(ctx, g.id, nil) })
 	if err != nil {
 		return err
 	}
@@ -322,13 +322,13 @@ func (n *Node) askLeader(ctx context.Context, g *group, kind byte, body []byte, 
 	}
 }
 
-func (n *Node) answerIndex(id uint64, reply []byte) ([]byte, error) {
+func (n *Node) answerIndex(ctx context.Context, id uint64, reply []byte) ([]byte, error) {
 	g := n.group(id)
 	if g == nil {
 		return appendHead(reply, statusNotPrimary, 0), nil
 	}
 	v := g.view.Load()
-	if v.leader != n.id || g.readIndex(v) != nil {
+	if v.leader != n.id || g.readIndex(ctx, v) != nil {
 		return appendHead(reply, statusNotPrimary, v.leader), nil
 	}
 	return binary.LittleEndian.AppendUint64(appendHead(reply, statusDone, n.id), g.applied.get()), nil

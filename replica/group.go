@@ -92,6 +92,7 @@ type group struct {
 	slow       map[uint64]bool            // as leader: whether their log is slow, by members that have told
 	leaderless time.Duration              // while there is no leader: since when, by the group's clock
 	lost       time.Duration              // while there is no leader: when the last one was heard from
+	snapshots  map[uint64]time.Duration   // as leader: since when members have been waited for that were sent a snapshot
 	held       map[uint64]*raftpb.Message // votes that wait for the end of a promise
 
 	view         atomic.Pointer[view]
@@ -150,6 +151,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 		freeBytes: map[uint64]uint64{},
 		slow:      map[uint64]bool{},
 		held:      map[uint64]*raftpb.Message{},
+		snapshots: map[uint64]time.Duration{},
 	}
 	g.store = &storage{Group: log.Group(id), sm: sm}
 	g.table.init(int(opt.UnderWayBytes))

@@ -86,7 +86,9 @@ func (n *Node) shrinkLog(ctx context.Context, last map[uint64]time.Time) {
 			continue
 		}
 		if first, err := g.store.FirstIndex(); err == nil && g.checkpointed.Load() >= first {
-			g.store.Compact(g.checkpointed.Load())
+			if st, ok := g.raftStatus(); ok { // it may know of less than is applied (answerImage)
+				g.store.Compact(min(g.checkpointed.Load(), st.GetCommit()))
+			}
 			continue
 		}
 		n.checkpointGroup(ctx, g, last)

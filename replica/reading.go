@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"encoding/binary"
 
 	"go.etcd.io/raft/v3"
@@ -67,27 +68,47 @@ func (g *group) askReads() {
 	g.raft.ReadIndex(binary.LittleEndian.AppendUint64(nil, q.serial))
 }
 
-// readIndex returns once everything that was acknowledged before the call is applied here.
-func (g *group) readIndex(v *view) error {
+// readIndex returns once everything that was acknowledged before the call is applied here. Its error is
+// ctx's, or errNotPrimary.
+func (g *group) readIndex(ctx context.Context, v *view) error {
 	r := &indexRead{done: make(chan struct{})}
 	g.post(event{read: r})
-	<-r.done // answered, or abandoned when this leadership ends
+	select {
+	case <-r.done: // answered, or abandoned when this leadership ends
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if r.err != nil {
 		return r.err
 	}
-	return g.applied.wait(v.ctx, r.index)
+	return g.awaitApplied(ctx, v, r.index)
+}
+
+// awaitApplied returns once index is applied here, ctx has ended (then its error), or v has (errNotPrimary).
+func (g *group) awaitApplied(ctx context.Context, v *view, index uint64) error {
+	if g.applied.get() >= index {
+		return nil
+	}
+	both, cancel := context.WithCancel(v.ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	err := g.applied.wait(both, index)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // query answers a read as the primary. The lease is checked after the bytes were read: a lease
 // that held then was good for the whole read. Without it the read is done again behind a
 // ReadIndex round.
-func (g *group) query(op *volume.Op, res *volume.Result) error {
+func (g *group) query(ctx context.Context, op *volume.Op, res *volume.Result) error {
 	v := g.view.Load()
 	if v.leader != g.self {
 		return errNotPrimary
 	}
 	// Entries of earlier terms are applied here only once this term's first one is.
-	if err := g.applied.wait(v.ctx, v.readyAt); err != nil {
+	if err := g.awaitApplied(ctx, v, v.readyAt); err != nil {
 		return err
 	}
 	if err := g.look(op, res); err != nil {
@@ -98,7 +119,7 @@ func (g *group) query(op *volume.Op, res *volume.Result) error {
 		return nil
 	}
 	g.count.leaseMisses.Add(1)
-	if err := g.readIndex(v); err != nil {
+	if err := g.readIndex(ctx, v); err != nil {
 		return err
 	}
 	return g.look(op, res)

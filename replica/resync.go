@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 
 	"trinas/replica/volume"
@@ -34,6 +35,31 @@ func (g *group) install(m *raftpb.Message) {
 	g.queue.put(applyJob{msg: m})
 }
 
+// appendVote has the log keep the term and the vote that are in m, and answers who asked for the vote, while
+// a snapshot is being installed: the primary may be lost meanwhile, and without this vote there might be
+// no other to fetch from. What is left of m it returns.
+func (g *group) appendVote(m *raftpb.Message) (rest *raftpb.Message) {
+	rest = &raftpb.Message{Type: m.Type, To: m.To, From: m.From, Entries: m.GetEntries(), Snapshot: m.GetSnapshot()}
+	var answers []*raftpb.Message
+	for _, r := range m.GetResponses() {
+		switch r.GetType() {
+		case raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
+			answers = append(answers, r)
+		default:
+			rest.Responses = append(rest.Responses, r)
+		}
+	}
+	a := wal.Append{Group: g.store.Group, Done: func(err error) { g.answer(answers, false, err) }}
+	if m.Term != nil || m.Vote != nil || m.Commit != nil {
+		a.Sync = m.GetTerm() != g.term || m.GetVote() != g.vote
+		g.term, g.vote = m.GetTerm(), m.GetVote()
+		// The log does not reach to the snapshot's commit index yet.
+		a.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: proto.Uint64(g.store.HardState().GetCommit())}
+	}
+	g.wal.Append(a)
+	return rest
+}
+
 // restore makes the snapshot this member's state, then its log. Called by the applier. A crash
 // between the two leaves a checkpoint that is ahead of the log, which openGroup mends.
 func (g *group) restore(m *raftpb.Message) error {
@@ -45,7 +71,7 @@ func (g *group) restore(m *raftpb.Message) error {
 		if conf, err = proto.Marshal(meta.GetConfState()); err == nil {
 			err = sn.Restore(m.GetSnapshot().GetData(), index, term, conf)
 		}
-	} else if err = g.applyOwnLog(); err == nil {
+	} else if err = g.applyOwnLog(g.store.HardState().GetCommit()); err == nil {
 		err = g.resyncVolume(index)
 	}
 	if err != nil {
@@ -70,14 +96,15 @@ func (g *group) restore(m *raftpb.Message) error {
 	return nil
 }
 
-// applyOwnLog applies what this node's log still holds and is known to be committed. A snapshot can come
-// right after a start, before Raft has handed that out, and what is not applied would be copied.
-func (g *group) applyOwnLog() error {
+// applyOwnLog applies what this node's log still holds up to commit, which is known to be committed. A snapshot
+// can come right after a start, before Raft has handed that out, and what is not applied would be copied.
+// Called by the applier.
+func (g *group) applyOwnLog(commit uint64) error {
 	last, err := g.store.LastIndex()
 	if err != nil {
 		return err
 	}
-	end := min(g.store.HardState().GetCommit(), last)
+	end := min(commit, last)
 	for g.applied.get() < end {
 		es, err := g.store.Entries(g.applied.get()+1, end+1, maxApplyBytes)
 		if errors.Is(err, raft.ErrCompacted) {
@@ -202,12 +229,25 @@ func (g *group) fromPrimary(ctx context.Context, req []byte) ([]byte, error) {
 	return b, nil
 }
 
-// answerImage gives a chunk of the volume's table, at an index of at least least; index 0 asks
-// for a new image, another one for more of that one. Only the primary answers: its replica has
-// everything that was acknowledged.
-func (g *group) answerImage(least, index, off uint64, reply []byte) ([]byte, error) {
-	if err := g.isSource(least); err != nil {
-		return nil, err
+// A member that installs a snapshot writes nothing to its log before it is done. If a new primary
+// needs just its vote to commit (of three, the third is lost), the term's first entry cannot be
+// applied before that. So a primary is a source before it may answer reads: an image need only be as new as
+// the snapshot, and objects as new as the image.
+
+// answerImage gives node from a chunk of the volume's table, at an index of at least least, which is known to
+// be committed; index 0 asks for a new image, another one for more of that one. Only the primary
+// answers: it has everything that is committed, in its log if not yet applied.
+func (g *group) answerImage(from, least, index, off uint64, reply []byte) ([]byte, error) {
+	v := g.view.Load()
+	if v.leader != g.self {
+		return nil, errNotPrimary
+	}
+	g.images.noteAsked(from, g.opt.Clock())
+	if g.applied.get() < least {
+		// A new primary learns what its predecessor has committed from the first entry of its own that is
+		// committed, or by this.
+		g.queue.put(applyJob{do: func() error { return g.applyOwnLog(least) }})
+		return nil, errNotPrimary // it is asked again
 	}
 	g.images.Lock()
 	defer g.images.Unlock()
@@ -226,29 +266,29 @@ func (g *group) answerImage(least, index, off uint64, reply []byte) ([]byte, err
 		s.drop.Stop()
 	}
 	s.drop = time.AfterFunc(imageKeep, s.forget)
+	if s.given == nil {
+		s.given = map[uint64]*view{}
+	}
+	s.given[from] = v
 	reply = binary.LittleEndian.AppendUint64(reply, s.index)
 	reply = binary.LittleEndian.AppendUint64(reply, uint64(len(s.image)))
 	return append(reply, s.image[off:min(off+imageChunkBytes, uint64(len(s.image)))]...), nil
 }
 
-func (g *group) answerObject(id volume.FileID, off uint64, n uint32, reply []byte) ([]byte, error) {
+// answerObject gives node from bytes of an object, as new as the image that it has at least: this primary has
+// applied everything that was committed before its term, or has itself given the image in this term.
+func (g *group) answerObject(from uint64, id volume.FileID, off uint64, n uint32, reply []byte) ([]byte, error) {
 	if n > volume.ExtentBytes {
 		return nil, fmt.Errorf("%d bytes of an object are more than an extent", n)
 	}
-	if err := g.isSource(0); err != nil {
-		return nil, err
+	v := g.view.Load()
+	if v.leader != g.self || g.applied.get() < v.readyAt && !g.images.gave(from, v) {
+		return nil, errNotPrimary
 	}
+	g.images.noteAsked(from, g.opt.Clock())
 	at := len(reply)
 	reply = append(reply, make([]byte, n)...)
 	return reply, g.vol.ReadObject(id, off, reply[at:])
-}
-
-func (g *group) isSource(least uint64) error {
-	v := g.view.Load()
-	if v.leader != g.self || g.applied.get() < max(v.readyAt, least) {
-		return errNotPrimary
-	}
-	return nil
 }
 
 // imageSource is the table that a primary is sending, kept until it is sent.
@@ -257,6 +297,56 @@ type imageSource struct {
 	image []byte
 	index uint64
 	drop  *time.Timer
+	given map[uint64]*view         // by node: the leadership in which it last got an image
+	asked map[uint64]time.Duration // by node: when it last asked for something, by the group's clock
+}
+
+func (s *imageSource) noteAsked(node uint64, now time.Duration) {
+	s.Lock()
+	defer s.Unlock()
+	if s.asked == nil {
+		s.asked = map[uint64]time.Duration{}
+	}
+	s.asked[node] = now
+}
+
+func (s *imageSource) lastAsked(node uint64) time.Duration {
+	s.Lock()
+	defer s.Unlock()
+	return s.asked[node]
+}
+
+// snapshotQuiet is how long a member that was sent a snapshot may ask for nothing before it is sent
+// another. One that has the first meanwhile takes the second for a small resync after it.
+const snapshotQuiet = 5 * time.Second
+
+// resendSnapshots sees to it that a snapshot message that was lost is sent again: Raft waits for the
+// answer to it for ever. Baton holder of a leader only, each tick.
+func (g *group) resendSnapshots(now time.Duration) {
+	var lost []uint64
+	g.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if pr.State != tracker.StateSnapshot {
+			delete(g.snapshots, id)
+			return
+		}
+		since, known := g.snapshots[id]
+		if !known {
+			g.snapshots[id] = now
+		} else if now-max(since, g.images.lastAsked(id)) >= snapshotQuiet {
+			lost = append(lost, id)
+		}
+	})
+	for _, id := range lost {
+		delete(g.snapshots, id)
+		g.raft.ReportSnapshot(id, raft.SnapshotFailure)
+	}
+}
+
+// gave reports whether node got an image in the leadership v.
+func (s *imageSource) gave(node uint64, v *view) bool {
+	s.Lock()
+	defer s.Unlock()
+	return s.given[node] == v
 }
 
 func (s *imageSource) forget() {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -10,12 +11,13 @@ import (
 
 // serve carries op out as its primary; errNotPrimary when this node is not (then errNotSent), or
 // ceased to be.
+// A query also ends with ctx; a mutation when it is known what became of it, or with this leadership.
 // enc is op encoded, for a mutation; its memory may be used again after the return.
-func (g *group) serve(op *volume.Op, enc []byte, res *volume.Result) error {
+func (g *group) serve(ctx context.Context, op *volume.Op, enc []byte, res *volume.Result) error {
 	if op.Kind.Mutates() {
 		return g.mutate(op, enc, res)
 	}
-	return g.query(op, res)
+	return g.query(ctx, op, res)
 }
 
 // mutate sends op through the log and returns once it is applied here, hence durable on a
@@ -25,8 +27,12 @@ func (g *group) mutate(op *volume.Op, enc []byte, res *volume.Result) error {
 		return errNotSent
 	}
 	if takesSpace(op.Kind) && !g.hasSpace(len(op.Data)) {
-		*res = volume.Result{Err: volume.ENOSPC}
-		return nil
+		if done, err := g.didBefore(op.ID); err != nil {
+			return err
+		} else if !done {
+			*res = volume.Result{Err: volume.ENOSPC}
+			return nil
+		}
 	}
 	if op.Kind == volume.Activate { // the primary's word: it is who the others are in touch with
 		op.Nodes = g.owner.inTouch()
@@ -44,6 +50,18 @@ func (g *group) mutate(op *volume.Op, enc []byte, res *volume.Result) error {
 	g.count.commits.Observe(time.Since(began))
 	*res = p.result
 	return nil
+}
+
+// didBefore reports whether the request was carried out already. An attempt of before, whose answer was lost, may
+// still be on its way through the log: an empty entry is behind it.
+func (g *group) didBefore(id volume.RequestID) (bool, error) {
+	if id == (volume.RequestID{}) {
+		return false, nil
+	}
+	if err := g.await(newProposal(nil)); err != nil {
+		return false, errNotSent
+	}
+	return g.vol.Answered(id), nil
 }
 
 // await proposes p and returns when it is answered. Without a majority that is when CheckQuorum
@@ -66,8 +84,11 @@ func takesSpace(k volume.Kind) bool {
 	return false
 }
 
-// hasSpace reports whether every in-sync replica can take n bytes more and keep its reserve.
-func (g *group) hasSpace(n int) bool { return g.freeBytesLeft() >= uint64(n) }
+// blockBytes is the least that something new takes of a disk.
+const blockBytes = 4096
+
+// hasSpace reports whether every in-sync replica can take n bytes more, or a name or an inode, and keep its reserve.
+func (g *group) hasSpace(n int) bool { return g.freeBytesLeft() >= uint64(max(n, blockBytes)) }
 
 // freeBytesLeft is what every in-sync replica can still take beyond its reserve.
 func (g *group) freeBytesLeft() uint64 {

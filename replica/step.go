@@ -60,6 +60,7 @@ func (g *group) tick() {
 	if leads {
 		g.lease.renew(g.view.Load(), now)
 		g.dropFree()
+		g.resendSnapshots(now)
 		g.sendCommits()
 	}
 }
@@ -146,6 +147,7 @@ func (g *group) handOut() {
 // durable: to peers straight from the log's goroutine, to ourselves as events.
 func (g *group) append(m *raftpb.Message) {
 	if g.installing {
+		m = g.appendVote(m)
 		g.deferred = append(g.deferred, m)
 		return
 	}
@@ -253,6 +255,7 @@ func (g *group) noteView(rd *raft.Ready) {
 		g.lease.lead(g.raft.Status().Config.Voters)
 		clear(g.freeBytes) // heartbeats tell it anew
 		clear(g.slow)
+		clear(g.snapshots)
 		g.leastFree.Store(math.MaxUint64)
 	}
 	if v.leader == 0 && old.leader != 0 {

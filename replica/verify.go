@@ -284,7 +284,7 @@ func (g *group) settle() {
 func (g *group) leaderIndex() (uint64, error) {
 	v := g.view.Load()
 	if v.leader == g.self {
-		if err := g.readIndex(v); err != nil {
+		if err := g.readIndex(g.ctx, v); err != nil {
 			return 0, err
 		}
 		return g.applied.get(), nil

@@ -136,6 +136,7 @@ func (c *Cluster) Crash(id uint64) {
 		return
 	}
 	c.setNode(id, nil)
+	c.Net.unplug(id) // nothing that comes later may meet the disk
 	c.nodes[id-1].disk.Crash()
 	c.Resume(id) // what is left of its run must end
 	n.Close()

@@ -373,6 +373,18 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 	}
 }
 
+// unplug ends all deliveries to and from a node that is about to be closed.
+func (n *Network) unplug(node uint64) {
+	n.mu.Lock()
+	e := n.ends[node]
+	n.mu.Unlock()
+	if e != nil {
+		e.mu.Lock()
+		e.stop()
+		e.mu.Unlock()
+	}
+}
+
 // Close takes the node off the network. The others see its connections refused.
 func (e *endpoint) Close() error {
 	e.net.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +132,117 @@ func TestCluster_ResyncInterrupted(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Goal: when the primary is lost while a replica of three is being brought up to date, the other two
+// go on, although the new primary can commit nothing before that replica is whole. Method: the
+// primary is lost at several moments after the resync began, amid writes, so that the new primary
+// may not have heard how much was committed; everything is answered, and is there.
+func TestCluster_ResyncWithoutThird(t *testing.T) {
+	for _, after := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 300 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			begins := make(chan struct{}, 1)
+			c := New(t, 11, 3, shortLog, func(o *replica.Options) {
+				o.ResyncBytesPerSecond = 4 << 20
+				o.Log = slog.New(logWatch{slog.DiscardHandler, "resync begins", begins})
+			})
+			vol := c.Volume("v")
+			f := c.create(vol, "f")
+			want := make([]int, 64) // 4 MiB: a resync takes 1 s
+			write := func(slot, n int) {
+				want[slot] = n
+				res, err := c.Do(2, vol, writeOp(f, uint64(slot)*65536, pattern(n)), progressBound)
+				if err != nil || res.Err != 0 {
+					t.Errorf("lost %s after the resync began: write slot %d: %v, errno %d", after, slot, err, res.Err)
+				}
+			}
+			c.Transfer(vol, 1)
+			c.Crash(3)
+			for n := range 4 * len(want) {
+				write(n%len(want), n)
+				time.Sleep(50 * time.Millisecond)
+			}
+			over := make(chan struct{})
+			written := make(chan struct{})
+			go func() {
+				defer close(written)
+				for n := 1000; ; n++ {
+					select {
+					case <-over:
+						return
+					default:
+						write(n%len(want), n)
+					}
+				}
+			}()
+			c.Start(3)
+			<-begins
+			time.Sleep(after)
+			c.Crash(1)
+			close(over)
+			<-written
+			for slot, n := range want {
+				res, err := c.Do(3, vol, readOp(f, uint64(slot)*65536, 65536), progressBound)
+				if err != nil || !bytes.Equal(res.Data, pattern(n)) {
+					t.Fatalf("lost %s after the resync began: slot %d: %v, errno %d, not what was written", after, slot, err, res.Err)
+				}
+			}
+			c.Start(1)
+			c.waitUpToDate(vol)
+			c.equalDigests(vol)
+		})
+	}
+}
+
+// Goal: a replica comes back although the snapshot message that begins its resync was lost. Method: the
+// replica hears nothing for the 10 ms after the message has left.
+func TestCluster_SnapshotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := make(chan struct{}, 1)
+		c := New(t, 13, 3, shortLog, func(o *replica.Options) {
+			o.Log = slog.New(logWatch{slog.DiscardHandler, "sent snapshot[", sent})
+		})
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.Transfer(vol, 1)
+		c.Crash(3)
+		for n := range 256 {
+			if res, err := c.Do(1, vol, writeOp(f, 0, pattern(n)), time.Second); err != nil || res.Err != 0 {
+				t.Fatal(err, res.Err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		for len(sent) > 0 { // those of the members that joined
+			<-sent
+		}
+		c.Start(3)
+		<-sent
+		c.Net.Hang(3)
+		time.Sleep(10 * time.Millisecond)
+		c.Net.WakeUp(3)
+		c.waitUpToDate(vol)
+	})
+}
+
+// logWatch tells when a message that contains text is logged.
+type logWatch struct {
+	slog.Handler
+	text string
+	seen chan struct{}
+}
+
+func (w logWatch) Enabled(context.Context, slog.Level) bool { return true }
+
+func (w logWatch) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+func (w logWatch) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, w.text) {
+		select {
+		case w.seen <- struct{}{}:
+		default:
+		}
+	}
+	return nil
 }
 
 // Transfer makes node the primary.

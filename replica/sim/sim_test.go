@@ -219,6 +219,9 @@ func (s *simulation) sample(stop chan struct{}) {
 				continue
 			}
 			before := last[id]
+			if p == (replica.Position{}) { // it was moved away, and back: it has no vote yet
+				before = seen{}
+			}
 			if before.node == n && p.Term < before.Term {
 				s.history.fault("node %d: term %d after %d", id, p.Term, before.Term)
 			}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,5 +53,35 @@ func TestCluster_DiskFull(t *testing.T) {
 			t.Errorf("write with space again: errno %d", e)
 		}
 		c.waitUpToDate(vol)
+	})
+}
+
+// Goal: an operation that was carried out is never told ENOSPC when it is sent again, since who asked for
+// it would believe that nothing had happened. Method: a file is created, a disk is full then, and the same
+// request comes again through each node, as after an answer that was lost; a new request is refused.
+func TestCluster_RepeatedWhenFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 12, 3)
+		vol := c.Volume("v")
+		create := func(node uint64, xid uint32) volume.Result {
+			t.Helper()
+			op := createOp(fmt.Sprintf("f%d", xid), volume.RequestID{Client: 7, XID: xid, Sum: xid})
+			res, err := c.Do(node, vol, op, 5*time.Second)
+			if err != nil {
+				t.Fatalf("create through node %d: %v", node, err)
+			}
+			return res
+		}
+		first := create(1, 1)
+		c.nodes[c.Primary(vol)%3].disk.SetSpace(64 << 20)
+		time.Sleep(time.Second)
+		for node := uint64(1); node <= 3; node++ {
+			if res := create(node, 1); res.Err != volume.OK || res.Obj.After.File != first.Obj.After.File {
+				t.Errorf("again through node %d: errno %d, file %d, want the first answer", node, res.Err, res.Obj.After.File)
+			}
+			if res := create(node, 2); res.Err != volume.ENOSPC {
+				t.Errorf("another through node %d: errno %d, want ENOSPC", node, res.Err)
+			}
+		}
 	})
 }

@@ -146,6 +146,14 @@ func (v *Volume) mutate(index, term uint64, op *Op, r *Result) {
 	}
 }
 
+// Answered reports whether the request is remembered: applied again, it would get its first answer and
+// change nothing.
+func (v *Volume) Answered(id RequestID) bool {
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	return v.replies.get(id) != nil
+}
+
 // remember keeps the outcome for a retransmission.
 func (v *Volume) remember(index uint64, op *Op, r *Result) {
 	p := reply{err: r.Err}

@@ -36,6 +36,15 @@ func newReplies() replies { return replies{clients: make(map[uint64]*client)} }
 
 // find gives what the request came to when it was first applied, or nil.
 func (r *replies) find(id RequestID, index uint64) *reply {
+	p := r.get(id)
+	if p != nil {
+		r.clients[id.Client].last = index
+	}
+	return p
+}
+
+// get is find that changes nothing.
+func (r *replies) get(id RequestID) *reply {
 	c := r.clients[id.Client]
 	if c == nil || id == (RequestID{}) {
 		return nil
@@ -48,7 +57,6 @@ func (r *replies) find(id RequestID, index uint64) *reply {
 		}
 		p := &c.replies[at]
 		if p.xid == id.XID && p.sum == id.Sum {
-			c.last = index
 			return p
 		}
 	}

@@ -41,7 +41,7 @@ func envInt(name string, def int) int {
 //
 // make sim SEEDS=n FIRST=x
 func TestSim(t *testing.T) {
-	seeds, first := envInt("SEEDS", 30), envInt("FIRST", 1)
+	seeds, first := envInt("SEEDS", 100), envInt("FIRST", 1)
 	if testing.Short() {
 		seeds = min(seeds, 10)
 	}

@@ -44,12 +44,12 @@ func (c *Cluster) remove(through uint64, name string) {
 	})
 }
 
-// wait waits for a minute at most until something is so.
+// wait waits until something is so, for two minutes at most: a failed replica is tried again after one.
 func (c *Cluster) wait(what string, holds func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("%s is not done after a minute", what)
+			c.t.Fatalf("%s is not done after two minutes", what)
 		}
 	}
 }

@@ -37,15 +37,22 @@ func (c *Cluster) damage(node uint64, vol volume.ID, f volume.Attr, off int64, t
 	}
 }
 
-// verifyStatus is what the primary tells of the volume's last verification.
-func (c *Cluster) verifyStatus(vol volume.ID) replica.VerifyStatus {
+// verifyStatus is what the primary tells of the volume's last verification; nothing when there was none.
+func (c *Cluster) verifyStatus(vol volume.ID) (st replica.VerifyStatus) {
 	c.t.Helper()
-	for _, v := range c.Node(c.Primary(vol)).Status(context.Background()).Volumes {
-		if v.ID == vol && v.Verify != nil {
-			return *v.Verify
+	c.wait("the primary's word on the volume", func() bool {
+		primary := c.Node(c.Primary(vol))
+		for _, v := range primary.Status(context.Background()).Volumes {
+			if v.ID == vol && v.Primary == primary.Name() { // it leads still, and knows it
+				if v.Verify != nil {
+					st = *v.Verify
+				}
+				return true
+			}
 		}
-	}
-	return replica.VerifyStatus{}
+		return false
+	})
+	return st
 }
 
 // verify verifies volume v through a node, and returns what came of it.
@@ -212,7 +219,7 @@ func TestVerify_GoesOn(t *testing.T) {
 				time.Sleep(5 * time.Millisecond)
 			}
 		}()
-		for round := range 3 {
+		for round := range 2 {
 			time.Sleep(12 * time.Second)
 			st := c.verifyStatus(vol)
 			if round == 0 && (st.State != replica.VerifyRunning || st.SecondsLeft < 10 || st.SecondsLeft > 40) {

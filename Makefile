@@ -23,7 +23,7 @@ BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-con
 .PHONY: help build test lint rules race sim plugin-test demo drill-local bench bench-quick e2e deb apt-repo boot copyright deps tidy clean FORCE
 
 help:
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: build/trinas ## the one binary: build/trinas
 

@@ -71,7 +71,7 @@ type group struct {
 
 	// Owned by the baton holder.
 	raft       *raft.RawNode
-	spare      []event
+	round      []event     // what is worked on; a zero event is done
 	batch      []*proposal // proposals of this round, to be stepped as one
 	calm       int         // rounds in a row with one thing to do
 	quiet      bool        // this is one of many such rounds, and its caller may wait for the disk
@@ -226,16 +226,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 func (g *group) close() error {
 	last := make(chan struct{})
 	g.post(event{call: func() {
-		g.mu.Lock()
-		g.closed = true
-		g.mu.Unlock()
-		old := g.view.Swap(newView(0, 0))
-		g.failAccepted()
-		g.table.abandon()
-		g.reads.abandon()
-		old.end()
-		g.view.Load().end()
-		g.end()
+		g.shut()
 		close(last)
 	}, closing: last})
 	<-last
@@ -298,6 +289,7 @@ func (e event) refuse() {
 // run works until the inbox is empty; the caller has the baton. With lend the caller looks after what
 // the last round has given to the log (appended) or the applier (committed) without waking them.
 func (g *group) run(lend bool) (appended, committed bool) {
+	defer g.endUnread()
 	for {
 		g.mu.Lock()
 		if len(g.inbox) == 0 {
@@ -307,8 +299,8 @@ func (g *group) run(lend bool) (appended, committed bool) {
 			g.mu.Unlock()
 			return appended, committed
 		}
-		work := g.inbox
-		g.inbox = g.spare[:0]
+		g.inbox, g.round = g.round[:0], g.inbox
+		work := g.round
 		closed := g.closed
 		g.mu.Unlock()
 		g.rouse()
@@ -316,7 +308,7 @@ func (g *group) run(lend bool) (appended, committed bool) {
 			for _, e := range work {
 				e.refuse()
 			}
-			g.spare = nil
+			g.round = nil
 			continue
 		}
 		if g.calm++; len(work) > 1 || g.table.underWay() > 1 || len(work[0].msg.GetEntries()) > 1 {
@@ -327,7 +319,6 @@ func (g *group) run(lend bool) (appended, committed bool) {
 			g.handle(&work[i])
 			work[i] = event{}
 		}
-		g.spare = work
 		g.propose()
 		g.askReads()
 		g.handOut()

@@ -93,12 +93,12 @@ func (g *group) propose() {
 		}
 	} else {
 		g.accepted = append(g.accepted, g.batch...)
-		// The entries have their place now; hand them out before another MsgProp, so that
-		// the tail of the next Ready's entries is exactly these proposals.
-		g.handOut()
 	}
 	clear(g.batch)
 	g.batch = g.batch[:0]
+	// Entries that were accepted have their place now; hand them out before another MsgProp, so that
+	// the tail of the next Ready's entries is exactly these proposals.
+	g.handOut()
 }
 
 // handOut takes everything that Raft wants done and gives it to the log, the applier and the

@@ -173,8 +173,16 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 		return nil, fmt.Errorf("the log of %s begins at entry %d, and its checkpoint is at %d: what is between is missing; "+
 			"let the replica be made anew (trinas volume move to another node, or trinas node replace)", name, first, index)
 	}
-	if last < index || index == 0 && last > 0 {
-		// New, or stopped while a snapshot was being installed, or here once and removed.
+	at := term
+	if first <= index+1 && index <= last {
+		at, err = g.store.Term(index)
+		if err != nil {
+			return nil, fmt.Errorf("read the log of %s: %w", name, err)
+		}
+	}
+	if last < index || at != term || index == 0 && last > 0 {
+		// New, or stopped while a snapshot was being installed, or here once and removed. What the checkpoint
+		// holds is committed; entries from there on that do not go with it never will be.
 		reset := make(chan error, 1)
 		g.store.Reset(index, term, func(err error) { reset <- err })
 		if err := <-reset; err != nil {

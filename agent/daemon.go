@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,10 +16,8 @@ import (
 	"trinas/agent/drill"
 	"trinas/agent/journal"
 	"trinas/agent/notify"
-	"trinas/agent/pve"
 	"trinas/agent/web"
 	"trinas/nfsgw"
-	"trinas/nfsgw/rpc"
 	"trinas/replica"
 	"trinas/replica/disk"
 )
@@ -200,52 +196,6 @@ func (d *daemon) abandon() {
 	}
 }
 
-// How READY waits until the node serves (readyWhenServing).
-const (
-	readyLook = 50 * time.Millisecond
-	readyWait = 2 * time.Minute
-)
-
-// readyWhenServing says READY once this node serves its volumes, its own replicas up to date or catching up: what is
-// ordered after the agent, HA before all, would only fail before. It says so after readyWait in any case: a
-// node whose others do not come is to have its local guests and its web interface all the same.
-func (d *daemon) readyWhenServing(ctx context.Context, node *replica.Node) {
-	tick := time.NewTicker(readyLook)
-	defer tick.Stop()
-	for begun := time.Now(); ; {
-		missing := node.Unserved()
-		if len(missing) == 0 {
-			break
-		}
-		if time.Since(begun) >= readyWait {
-			d.log.Warn("agent says that it is ready although it does not serve yet", "event", "agent-not-serving", "reason", strings.Join(missing, "; "))
-			break
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-	d.systemd.Ready()
-	d.log.Info("agent is ready", "event", "agent-ready", "version", versionText(), "node", node.Name(), "nfs", addressesText(d.gateway.Addrs()))
-}
-
-// startPulse begins to watch, once.
-func (d *daemon) startPulse() {
-	if d.pulse == nil {
-		d.pulse = startPulse(d.systemd, d.currentNode, time.Duration(d.config.Log.StuckAfter))
-	}
-}
-
-func (d *daemon) stopPulse() error {
-	if d.pulse != nil {
-		d.pulse.stop()
-		d.pulse = nil
-	}
-	return nil
-}
-
 func (d *daemon) lockDataDir() error {
 	if err := os.MkdirAll(d.config.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
@@ -263,200 +213,6 @@ func (d *daemon) unlockDataDir() error {
 		return nil // the lock goes with the last thread that could write
 	}
 	return d.lock.Release()
-}
-
-// listenNFS takes the socket from systemd, which stands for the loopback addresses of nfs.listen,
-// or opens those: early, so that clients that come back while the log is replayed wait instead of
-// being refused (the Linux client then pauses for 3 s). All other addresses are left to the
-// gateway: that one of them cannot be had must not keep the node's own guests waiting.
-func (d *daemon) listenNFS() error {
-	socket, err := notify.Listener("nfs")
-	if err != nil {
-		return err
-	}
-	if socket != nil {
-		d.nfs = append(d.nfs, socket)
-	}
-	for _, address := range d.config.NFS.Listen {
-		ip := netip.MustParseAddrPort(address).Addr() // Validate has seen it
-		switch {
-		case socket != nil && (ip.IsLoopback() || address == socket.Addr().String()):
-		case socket == nil && (ip.IsLoopback() || ip.IsUnspecified()):
-			l, err := net.Listen("tcp", address)
-			if err != nil {
-				return fmt.Errorf("nfs.listen: %w: stop the other NFS server there, or set another address", err)
-			}
-			d.nfs = append(d.nfs, l)
-		default:
-			d.further = append(d.further, address)
-		}
-	}
-	return nil
-}
-
-// serveNFS starts to answer on the listeners, which are the gateway's from here on.
-func (d *daemon) serveNFS(node *replica.Node) error {
-	own := d.nfs
-	d.nfs = nil
-	gateway, err := nfsgw.Listen(node, nfsgw.Options{
-		Listeners: own,
-		Further:   d.further,
-		Portmap:   d.config.NFS.Portmap,
-		RPC: rpc.Options{
-			MaxConns: d.config.NFS.MaxConnections, PrivilegedPorts: d.config.NFS.PrivilegedPorts,
-			MaxTotalBytes: d.config.Memory.Share(2, 256*config.MiB), MaxConnBytes: d.config.Memory.Share(8, 32*config.MiB),
-		},
-		NoVolume: replica.ErrNoVolume,
-		Log:      d.log.With("node", node.Name()),
-	})
-	if err != nil {
-		return err
-	}
-	d.gateway = gateway
-	d.setServing(gateway)
-	return nil
-}
-
-func (d *daemon) setServing(gateway *nfsgw.Server) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.serving = gateway
-}
-
-// stopNFS takes no more requests and waits for those under way.
-func (d *daemon) stopNFS(ctx context.Context) error {
-	if d.gateway == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	d.setServing(nil)
-	if err := d.gateway.Shutdown(ctx); err != nil {
-		d.log.Warn("requests under way were dropped: their clients send them again", "event", "requests-dropped", "cause", err)
-	}
-	return nil
-}
-
-func (d *daemon) closeListeners() error {
-	var errs []error
-	for _, l := range d.nfs {
-		errs = append(errs, l.Close())
-	}
-	d.nfs = nil
-	return errors.Join(errs...)
-}
-
-// addressesText is addresses with commas between.
-func addressesText(addrs []net.Addr) string {
-	texts := make([]string, len(addrs))
-	for i, a := range addrs {
-		texts[i] = a.String()
-	}
-	return strings.Join(texts, ",")
-}
-
-// replicaOptions are the node's, without the address for the other nodes: only Init and Join need
-// one, and a host may have none that can be found out before it is configured.
-func (d *daemon) replicaOptions() replica.Options {
-	c := d.config
-	name := ""
-	if c.Node.Given {
-		name = c.Node.Name
-	}
-	return replica.Options{
-		Name:               name,
-		Disk:               d.files,
-		Listen:             c.Peer.Listen,
-		LogBytes:           int64(c.Log.Limit),
-		SegmentBytes:       int64(c.Log.Segment),
-		LogCacheBytes:      c.Memory.Share(8, c.Log.Cache),
-		UnderWayBytes:      c.Memory.Share(8, 32*config.MiB),
-		CheckpointInterval: time.Duration(c.Checkpoint.Interval),
-
-		ResyncBytesPerSecond: int64(c.Resync.Rate),
-		ReplaceAfter:         time.Duration(c.Placement.ReplaceAfter),
-		VerifyInterval:       time.Duration(c.Verify.Interval),
-		VerifyBytesPerSecond: int64(c.Verify.Rate),
-		VerifyRepair:         c.Verify.Repair,
-		Heartbeat:            time.Duration(c.Raft.Heartbeat),
-		Election:             time.Duration(c.Raft.Election),
-		Lease:                time.Duration(c.Raft.Lease),
-		Log:                  d.log,
-		Version:              versionText(),
-		Level:                control.Level,
-		Answer:               d.answer,
-	}
-}
-
-// openNode opens the data directory. Without an identity there is no node yet.
-func (d *daemon) openNode() error {
-	node, err := replica.Open(d.replicaOptions())
-	if errors.Is(err, replica.ErrNoIdentity) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open data directory %s: %w", d.config.DataDir, err)
-	}
-	d.setNode(node)
-	return nil
-}
-
-// handOver gives away what the node leads. A volume that no other node could take over waits for
-// one, or for this one to come back.
-func (d *daemon) handOver(ctx context.Context) {
-	node := d.currentNode()
-	if node == nil || node.Err() != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
-	defer cancel()
-	if err := node.HandOver(ctx); err != nil {
-		d.log.Warn("not everything was handed over", "event", "hand-over-failed", "cause", err)
-	}
-}
-
-// stopNode stops the node. One that the disk holds up is left to the process's end.
-func (d *daemon) stopNode(ctx context.Context) error {
-	// A node that Init or Join is making right now must not be left behind.
-	d.entering.Lock()
-	defer d.entering.Unlock()
-	node := d.currentNode()
-	if node == nil {
-		return nil
-	}
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		node.Close()
-	}()
-	select {
-	case <-closed:
-		return nil
-	case <-ctx.Done():
-		d.hung = true
-		return fmt.Errorf("the node did not stop within %s: the disk under the data directory hangs; "+
-			"what was acknowledged is safe, the log is replayed at the next start", stopTimeout)
-	}
-}
-
-// awaitInvitation lets a node without a cluster join by an invitation in Proxmox's cluster file
-// system.
-func (d *daemon) awaitInvitation(ctx context.Context) {
-	if d.config.PVE.Dir == "" || d.currentNode() != nil {
-		return
-	}
-	v := &invitee{dir: pve.Dir(d.config.PVE.Dir), name: d.config.Node.Name, log: d.log,
-		join: func(ctx context.Context, address, token string) error { return d.Join(ctx, "", address, token) }}
-	d.besides.Go(func() { v.run(ctx) })
-}
-
-// keepInvitations invites the other nodes of Proxmox.
-func (d *daemon) keepInvitations(ctx context.Context, node *replica.Node) {
-	if d.config.PVE.Dir == "" {
-		return
-	}
-	i := &inviter{dir: pve.Dir(d.config.PVE.Dir), log: d.log, founded: d.founded}
-	d.besides.Go(func() { i.run(ctx, node) })
 }
 
 // endBesides stops it. A cluster file system that hangs cannot be waited for.
@@ -479,29 +235,6 @@ func (d *daemon) endBesides(ctx context.Context) {
 	}
 }
 
-// keepLoad begins to measure.
-func (d *daemon) keepLoad(node *replica.Node) {
-	keeper := startLoadKeeper(time.Duration(d.config.Load.Interval), d.config.DataDir, node, d.currentGateway, d.log)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.load = keeper
-}
-
-// stopLoad ends that. What was measured can still be asked for.
-func (d *daemon) stopLoad(ctx context.Context) {
-	if d.load != nil {
-		ctx, cancel := context.WithTimeout(ctx, besidesTimeout)
-		defer cancel()
-		d.load.stop(ctx)
-	}
-}
-
-func (d *daemon) currentGateway() *nfsgw.Server {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.serving
-}
-
 func (d *daemon) serveControl() error {
 	l, err := control.Listen(d.config.Control.Socket)
 	if err != nil {
@@ -518,54 +251,8 @@ func (d *daemon) stopControl(ctx context.Context) error {
 	return d.control.Shutdown(ctx)
 }
 
-// waitForMembership returns the node; nil when ctx ended before there was one.
-func (d *daemon) waitForMembership(ctx context.Context) (*replica.Node, error) {
-	select {
-	case node := <-d.member:
-		return node, nil
-	default:
-	}
-	d.setState(control.Waiting)
-	d.systemd.Status(control.Waiting)
-	d.systemd.Ready()
-	d.startPulse()
-	d.log.Info("this node belongs to no cluster yet: waiting for trinas init or trinas join", "event", "agent-waiting")
-	select {
-	case node := <-d.member:
-		return node, nil
-	case <-ctx.Done():
-		return nil, nil
-	}
-}
-
 func (d *daemon) setState(state string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = state
-}
-
-// keepEvents takes up the events that an earlier run has kept, and keeps those of this one from now on: a
-// directory without an identity stays empty.
-func (d *daemon) keepEvents(ctx context.Context) {
-	d.ring.Load(d.config.DataDir)
-	d.besides.Go(func() {
-		if err := d.ring.Keep(ctx, d.config.DataDir); err != nil {
-			d.log.Warn("events are not kept over the next restart of the agent", "event", "events-not-kept", "err", err)
-		}
-	})
-}
-
-// setNode publishes the node, once.
-func (d *daemon) setNode(node *replica.Node) {
-	d.ring.Name(node.Name())
-	d.mu.Lock()
-	d.node = node
-	d.mu.Unlock()
-	d.member <- node
-}
-
-func (d *daemon) currentNode() *replica.Node {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.node
 }

@@ -100,3 +100,14 @@ func mergeEvents(all []journal.Entry) []control.Event {
 	}
 	return out
 }
+
+// keepEvents takes up the events that an earlier run has kept, and keeps those of this one from now on: a
+// directory without an identity stays empty.
+func (d *daemon) keepEvents(ctx context.Context) {
+	d.ring.Load(d.config.DataDir)
+	d.besides.Go(func() {
+		if err := d.ring.Keep(ctx, d.config.DataDir); err != nil {
+			d.log.Warn("events are not kept over the next restart of the agent", "event", "events-not-kept", "err", err)
+		}
+	})
+}

@@ -205,3 +205,20 @@ func (k *loadKeeper) load(history time.Duration) control.Load {
 	}
 	return out
 }
+
+// keepLoad begins to measure.
+func (d *daemon) keepLoad(node *replica.Node) {
+	keeper := startLoadKeeper(time.Duration(d.config.Load.Interval), d.config.DataDir, node, d.currentGateway, d.log)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.load = keeper
+}
+
+// stopLoad ends that. What was measured can still be asked for.
+func (d *daemon) stopLoad(ctx context.Context) {
+	if d.load != nil {
+		ctx, cancel := context.WithTimeout(ctx, besidesTimeout)
+		defer cancel()
+		d.load.stop(ctx)
+	}
+}

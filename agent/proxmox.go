@@ -223,3 +223,23 @@ func (v *invitee) complain(ctx context.Context, err error) {
 	v.said = err.Error()
 	v.log.Warn("this node cannot join by its invitation in Proxmox's cluster file system; trying on", "event", "pve-join-failed", "cause", err)
 }
+
+// awaitInvitation lets a node without a cluster join by an invitation in Proxmox's cluster file
+// system.
+func (d *daemon) awaitInvitation(ctx context.Context) {
+	if d.config.PVE.Dir == "" || d.currentNode() != nil {
+		return
+	}
+	v := &invitee{dir: pve.Dir(d.config.PVE.Dir), name: d.config.Node.Name, log: d.log,
+		join: func(ctx context.Context, address, token string) error { return d.Join(ctx, "", address, token) }}
+	d.besides.Go(func() { v.run(ctx) })
+}
+
+// keepInvitations invites the other nodes of Proxmox.
+func (d *daemon) keepInvitations(ctx context.Context, node *replica.Node) {
+	if d.config.PVE.Dir == "" {
+		return
+	}
+	i := &inviter{dir: pve.Dir(d.config.PVE.Dir), log: d.log, founded: d.founded}
+	d.besides.Go(func() { i.run(ctx, node) })
+}

@@ -124,3 +124,18 @@ func statusLine(s replica.Summary, hung []string) string {
 		fmt.Sprintf("%d of %d nodes connected", s.Connected, s.Nodes))
 	return strings.Join(parts, "; ")
 }
+
+// startPulse begins to watch, once.
+func (d *daemon) startPulse() {
+	if d.pulse == nil {
+		d.pulse = startPulse(d.systemd, d.currentNode, time.Duration(d.config.Log.StuckAfter))
+	}
+}
+
+func (d *daemon) stopPulse() error {
+	if d.pulse != nil {
+		d.pulse.stop()
+		d.pulse = nil
+	}
+	return nil
+}

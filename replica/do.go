@@ -305,6 +305,9 @@ func (n *Node) askLeader(ctx context.Context, g *group, kind byte, body []byte, 
 		v := g.view.Load()
 		var answer []byte
 		var err error
+		if failed := g.failure.Load(); failed != nil {
+			return nil, fmt.Errorf("%s is out of service on this node: ask another one: %w", g.name, *failed)
+		}
 		switch v.leader {
 		case 0:
 			err = errNotPrimary

@@ -71,7 +71,7 @@ type group struct {
 
 	// Owned by the baton holder.
 	raft       *raft.RawNode
-	spare      []event
+	round      []event     // what is worked on; a zero event is done
 	batch      []*proposal // proposals of this round, to be stepped as one
 	calm       int         // rounds in a row with one thing to do
 	quiet      bool        // this is one of many such rounds, and its caller may wait for the disk
@@ -173,8 +173,16 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 		return nil, fmt.Errorf("the log of %s begins at entry %d, and its checkpoint is at %d: what is between is missing; "+
 			"let the replica be made anew (trinas volume move to another node, or trinas node replace)", name, first, index)
 	}
-	if last < index || index == 0 && last > 0 {
-		// New, or stopped while a snapshot was being installed, or here once and removed.
+	at := term
+	if first <= index+1 && index <= last {
+		at, err = g.store.Term(index)
+		if err != nil {
+			return nil, fmt.Errorf("read the log of %s: %w", name, err)
+		}
+	}
+	if last < index || at != term || index == 0 && last > 0 {
+		// New, or stopped while a snapshot was being installed, or here once and removed. What the checkpoint
+		// holds is committed; entries from there on that do not go with it never will be.
 		reset := make(chan error, 1)
 		g.store.Reset(index, term, func(err error) { reset <- err })
 		if err := <-reset; err != nil {
@@ -226,16 +234,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 func (g *group) close() error {
 	last := make(chan struct{})
 	g.post(event{call: func() {
-		g.mu.Lock()
-		g.closed = true
-		g.mu.Unlock()
-		old := g.view.Swap(newView(0, 0))
-		g.failAccepted()
-		g.table.abandon()
-		g.reads.abandon()
-		old.end()
-		g.view.Load().end()
-		g.end()
+		g.shut()
 		close(last)
 	}, closing: last})
 	<-last
@@ -298,6 +297,7 @@ func (e event) refuse() {
 // run works until the inbox is empty; the caller has the baton. With lend the caller looks after what
 // the last round has given to the log (appended) or the applier (committed) without waking them.
 func (g *group) run(lend bool) (appended, committed bool) {
+	defer g.endUnread()
 	for {
 		g.mu.Lock()
 		if len(g.inbox) == 0 {
@@ -307,8 +307,8 @@ func (g *group) run(lend bool) (appended, committed bool) {
 			g.mu.Unlock()
 			return appended, committed
 		}
-		work := g.inbox
-		g.inbox = g.spare[:0]
+		g.inbox, g.round = g.round[:0], g.inbox
+		work := g.round
 		closed := g.closed
 		g.mu.Unlock()
 		g.rouse()
@@ -316,7 +316,7 @@ func (g *group) run(lend bool) (appended, committed bool) {
 			for _, e := range work {
 				e.refuse()
 			}
-			g.spare = nil
+			g.round = nil
 			continue
 		}
 		if g.calm++; len(work) > 1 || g.table.underWay() > 1 || len(work[0].msg.GetEntries()) > 1 {
@@ -327,7 +327,6 @@ func (g *group) run(lend bool) (appended, committed bool) {
 			g.handle(&work[i])
 			work[i] = event{}
 		}
-		g.spare = work
 		g.propose()
 		g.askReads()
 		g.handOut()

@@ -177,6 +177,10 @@ func (n *Node) ownHealth() (Health, string) {
 	broken := slices.Sorted(maps.Keys(n.broken))
 	n.mu.RUnlock()
 	for _, id := range broken {
+		if id == clusterGroup {
+			j.add(Degraded, "its copy of the cluster's state has failed")
+			continue
+		}
 		j.add(Degraded, fmt.Sprintf("its replica of volume %s has failed", n.volumeName(id)))
 	}
 	for _, g := range n.snapshotGroups() {

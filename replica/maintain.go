@@ -86,8 +86,9 @@ func (n *Node) shrinkLog(ctx context.Context, last map[uint64]time.Time) {
 			continue
 		}
 		if first, err := g.store.FirstIndex(); err == nil && g.checkpointed.Load() >= first {
-			if st, ok := g.raftStatus(); ok { // it may know of less than is applied (answerImage)
-				g.store.Compact(min(g.checkpointed.Load(), st.GetCommit()))
+			// Raft reads what it has not handed out yet, although it may be applied already (applyOwnLog).
+			if st, ok := g.raftStatus(); ok {
+				g.store.Compact(min(g.checkpointed.Load(), st.Applied))
 			}
 			continue
 		}

@@ -106,7 +106,7 @@ func (g *group) applyOwnLog(commit uint64) error {
 	}
 	end := min(commit, last)
 	for g.applied.get() < end {
-		es, err := g.store.Entries(g.applied.get()+1, end+1, maxApplyBytes)
+		es, err := g.store.Group.Entries(g.applied.get()+1, end+1, maxApplyBytes)
 		if errors.Is(err, raft.ErrCompacted) {
 			return nil
 		}

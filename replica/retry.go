@@ -66,15 +66,19 @@ func (n *Node) retryBroken() {
 // reopen is one try; its outcome is in broken.
 func (n *Node) reopen(id volume.ID) {
 	s := n.cluster.view()
-	v := s.volumeByID(id)
-	if v == nil {
-		n.mu.Lock()
-		delete(n.broken, id)
-		n.mu.Unlock()
-		return
+	dir, name := clusterDir, "cluster"
+	if id != clusterGroup {
+		v := s.volumeByID(id)
+		if v == nil {
+			n.mu.Lock()
+			delete(n.broken, id)
+			n.mu.Unlock()
+			return
+		}
+		dir, name = VolumeDir(id), v.Name
 	}
-	if err := n.probeDisk(VolumeDir(id)); err != nil {
-		n.log.Debug("the disk of a failed replica does not answer yet", "volume", v.Name, "err", err)
+	if err := n.probeDisk(dir); err != nil {
+		n.log.Debug("the disk of a failed replica does not answer yet", "volume", name, "err", err)
 		n.setBroken(id, n.brokenBy(id, err))
 		return
 	}
@@ -89,10 +93,24 @@ func (n *Node) reopen(id volume.ID) {
 	n.setbacks[id].since = n.opt.Clock()
 	delete(n.broken, id)
 	n.mu.Unlock()
-	n.openVolumes()
-	if n.group(uint64(id)) != nil {
-		n.log.Info("replica is back in service", "event", "replica-back", "volume", v.Name)
+	if id == clusterGroup {
+		n.reopenCluster()
+	} else {
+		n.openVolumes()
 	}
+	if g := n.group(uint64(id)); g != nil && g.failure.Load() == nil {
+		n.log.Info("replica is back in service", "event", "replica-back", "volume", name)
+	}
+}
+
+// reopenCluster has this node take part in the cluster group again, with the state that it had.
+func (n *Node) reopenCluster() {
+	g, err := openGroup(clusterGroup, "cluster", n.id, n.opt, n.net, n.wal, n.cluster, n)
+	if err != nil {
+		n.setBroken(clusterGroup, err)
+		return
+	}
+	n.setGroup(g)
 }
 
 // brokenBy keeps the first reason of a replica: what a probe says is less.

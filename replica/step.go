@@ -93,12 +93,12 @@ func (g *group) propose() {
 		}
 	} else {
 		g.accepted = append(g.accepted, g.batch...)
-		// The entries have their place now; hand them out before another MsgProp, so that
-		// the tail of the next Ready's entries is exactly these proposals.
-		g.handOut()
 	}
 	clear(g.batch)
 	g.batch = g.batch[:0]
+	// Entries that were accepted have their place now; hand them out before another MsgProp, so that
+	// the tail of the next Ready's entries is exactly these proposals.
+	g.handOut()
 }
 
 // handOut takes everything that Raft wants done and gives it to the log, the applier and the
@@ -108,6 +108,7 @@ func (g *group) handOut() {
 		rd := g.raft.Ready()
 		g.noteView(&rd)
 		var appendMsg *raftpb.Message
+		var votes []*raftpb.Message // requests
 		for _, m := range rd.Messages {
 			switch m.GetTo() {
 			case raft.LocalAppendThread:
@@ -121,10 +122,18 @@ func (g *group) handOut() {
 					g.queue.put(j)
 				}
 			default:
-				g.send(m)
+				if m.GetType() == raftpb.MsgVote {
+					votes = append(votes, m)
+				} else {
+					g.send(m)
+				}
 			}
 		}
-		if appendMsg != nil {
+		if appendMsg != nil { // there is one with votes: the term is new
+			// Votes are asked for once the candidate's own is durable. Raft asks at once, and counts its own
+			// when it is: elected by others whose disks are swifter, then crashed, this member could be elected a second
+			// time in the same term, and make other entries with the same index and term.
+			appendMsg.Responses = append(appendMsg.Responses, votes...)
 			g.append(appendMsg)
 		}
 		for _, rs := range rd.ReadStates {

@@ -436,7 +436,9 @@ func (n *Node) dropFailed(g *group) {
 		n.mu.Unlock()
 		return
 	}
-	delete(n.groups, g.id)
+	if g.id != clusterGroup { // which others expect to be there, and which answers nobody now
+		delete(n.groups, g.id)
+	}
 	n.mu.Unlock()
 	if err := g.close(); err != nil {
 		n.log.Error("close a failed replica", "event", "replica-not-closed", "volume", g.name, "err", err)

@@ -12,6 +12,7 @@ type trouble struct {
 	mu       sync.Mutex
 	sync     time.Duration // what each sync of the log takes
 	log      bool          // writes of the log fail
+	read     string        // reads of files whose names begin so fail; "": none
 	objects  error         // of writes of objects and checkpoints
 	standing chan struct{} // everything waits; closed when it goes on
 }
@@ -23,6 +24,8 @@ func (t *trouble) hook(op, name string, _, _ int64) error {
 	isLog := strings.HasPrefix(name, "log/")
 	var err error
 	switch {
+	case t.read != "" && op == "read" && strings.HasPrefix(name, t.read):
+		err = syscall.EIO
 	case op != "write" && op != "writesync":
 	case isLog && t.log:
 		err = syscall.EIO
@@ -65,5 +68,5 @@ func (t *trouble) set(change func(t *trouble)) {
 
 // clear ends all but a pause.
 func (t *trouble) clear() {
-	t.set(func(t *trouble) { t.sync, t.log, t.objects = 0, false, nil })
+	t.set(func(t *trouble) { t.sync, t.log, t.read, t.objects = 0, false, "", nil })
 }

@@ -82,14 +82,16 @@ func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 	return errnoOf(err)
 }
 
+// Getattr asks an open file, which may have lost its name. Where the kernel names none go-fuse picks any that
+// is open: one of a run that has lost its power answers nothing, though the next run is the one that asks.
 func (n *node) Getattr(_ context.Context, f fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	var info disk.Info
-	var err error
-	if open, ok := f.(*handle); ok { // it may have lost its name
-		info, err = open.file.Stat()
-	} else {
-		info, err = n.disk.tree().Stat(n.at(""))
+	if open, ok := f.(*handle); ok {
+		if info, err := open.file.Stat(); err == nil {
+			fill(&out.Attr, info)
+			return fs.OK
+		}
 	}
+	info, err := n.disk.tree().Stat(n.at(""))
 	fill(&out.Attr, info)
 	return errnoOf(err)
 }

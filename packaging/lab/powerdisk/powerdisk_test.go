@@ -147,3 +147,20 @@ func TestDisk_OpenFiles(t *testing.T) {
 		t.Fatal(space, err)
 	}
 }
+
+// What a run that lost its power still has open does not stand in the way of the next run.
+func TestDisk_OpenOverCut(t *testing.T) {
+	d, fs := mounted(t)
+	f, err := fs.Open("a", disk.Create)
+	check(t, err)
+	defer f.Close()
+	check(t, f.Truncate(disk.BlockBytes))
+	check(t, f.Sync())
+	check(t, fs.SyncDir("."))
+	d.Cut(disk.BlockBytes)
+	d.On()
+	info, err := fs.Stat("a")
+	if err != nil || info.SizeBytes != disk.BlockBytes {
+		t.Fatal(info, err)
+	}
+}

@@ -83,6 +83,7 @@ type group struct {
 	outbox     map[uint64][]transport.Message
 	commits    map[uint64]*raftpb.Message // append messages that only carry a commit index, held back until the next tick or a real one
 	lease      leaseKeeper
+	early      early
 	reads      readQueue
 	installing bool // a snapshot is: what Raft wants appended waits in deferred
 	deferred   []*raftpb.Message
@@ -218,6 +219,7 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 	g.raft = rn
 	hs := g.store.HardState()
 	g.term, g.vote = hs.GetTerm(), hs.GetVote()
+	g.early.handed = index
 	g.view.Store(newView(0, g.term))
 	g.leaderless = opt.Clock()
 	g.lost = g.leaderless

@@ -107,6 +107,7 @@ func (g *group) handOut() {
 	for g.raft.HasReady() {
 		rd := g.raft.Ready()
 		g.noteView(&rd)
+		g.early.noteCommit(&rd)
 		var appendMsg *raftpb.Message
 		var votes []*raftpb.Message // requests
 		for _, m := range rd.Messages {
@@ -114,13 +115,9 @@ func (g *group) handOut() {
 			case raft.LocalAppendThread:
 				appendMsg = m
 			case raft.LocalApplyThread:
-				j := applyJob{msg: m}
-				if g.quiet && j.prompt() {
-					g.queue.putQuietly(j)
-					g.lentApply = true
-				} else {
-					g.queue.put(j)
-				}
+				es := m.GetEntries()
+				g.early.handedOut(es[len(es)-1].GetIndex())
+				g.toApplier(m)
 			default:
 				if m.GetType() == raftpb.MsgVote {
 					votes = append(votes, m)
@@ -136,6 +133,7 @@ func (g *group) handOut() {
 			appendMsg.Responses = append(appendMsg.Responses, votes...)
 			g.append(appendMsg)
 		}
+		g.applyEarly()
 		for _, rs := range rd.ReadStates {
 			g.reads.answer(rs)
 		}
@@ -167,6 +165,7 @@ func (g *group) append(m *raftpb.Message) {
 		g.term, g.vote = m.GetTerm(), m.GetVote()
 	}
 	a.Sync = a.Sync || len(a.Entries) > 0
+	g.early.note(a.Entries, g.leads())
 	if n := len(g.accepted); n > 0 && len(a.Entries) >= n {
 		g.table.accept(g.accepted, a.Entries[len(a.Entries)-n:])
 		clear(g.accepted)
@@ -276,6 +275,7 @@ func (g *group) noteView(rd *raft.Ready) {
 	clear(g.held)
 	if old.leader == g.self {
 		clear(g.commits)
+		g.early.stop()
 		g.failAccepted()
 		g.table.abandon()
 		g.reads.abandon()

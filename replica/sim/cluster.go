@@ -120,13 +120,19 @@ func (c *Cluster) JoinThrough(node uint64, name, token string) uint64 {
 // Start opens a node that is down.
 func (c *Cluster) Start(id uint64) {
 	c.t.Helper()
+	if err := c.open(id); err != nil {
+		c.t.Fatalf("start node %d: %v", id, err)
+	}
+}
+
+func (c *Cluster) open(id uint64) error {
 	m := c.nodes[id-1]
 	m.opt.Disk = m.disk.FS() // a crash ends what was opened before
 	n, err := replica.Open(m.opt)
-	if err != nil {
-		c.t.Fatalf("start node %d: %v", id, err)
+	if err == nil {
+		c.setNode(id, n)
 	}
-	c.setNode(id, n)
+	return err
 }
 
 // Crash kills a node as a power cut does: what its disk had not synced may be lost.
@@ -142,7 +148,7 @@ func (c *Cluster) Crash(id uint64) {
 	n.Close()
 }
 
-// Restart stops a node as its unit does and starts it again.
+// Restart stops a node as its unit does and starts it again. On a disk that fails it may stay down.
 func (c *Cluster) Restart(id uint64) {
 	n := c.Node(id)
 	if n == nil {
@@ -154,7 +160,9 @@ func (c *Cluster) Restart(id uint64) {
 	_ = n.HandOver(ctx) // an error: nobody is there to take over
 	c.setNode(id, nil)
 	n.Close()
-	c.Start(id)
+	if err := c.open(id); err != nil && !c.nodes[id-1].trouble.fails() {
+		c.t.Fatalf("start node %d again: %v", id, err)
+	}
 }
 
 // Pause makes a node stand still, as SIGSTOP does: its disk and its messages wait until Resume. (Its

@@ -71,6 +71,11 @@ func faults() []fault {
 			s.tell("node %d: objects fail", id)
 			s.c.nodes[id-1].trouble.set(func(t *trouble) { t.objects = []error{syscall.EIO, syscall.ENOSPC}[s.rng.IntN(2)] })
 		}},
+		{"log unread", func(s *simulation) {
+			id := s.any()
+			s.tell("node %d: the log cannot be read", id)
+			s.c.nodes[id-1].trouble.set(func(t *trouble) { t.read = "log/" })
+		}},
 		{"full", func(s *simulation) {
 			id := s.any()
 			s.tell("node %d: the disk is full", id)
@@ -116,9 +121,7 @@ func (s *simulation) crash(id uint64) {
 // mendNode makes all well with one node.
 func (s *simulation) mendNode(id uint64) {
 	m := s.c.nodes[id-1]
-	m.trouble.mu.Lock()
-	again := m.trouble.log || m.trouble.objects != nil // its log has failed, or a replica is out of service
-	m.trouble.mu.Unlock()
+	again := m.trouble.fails() // its log has failed, or a replica is out of service
 	m.trouble.clear()
 	m.disk.SetSpace(0)
 	s.c.Resume(id)

@@ -295,7 +295,15 @@ func (e *endpoint) deliver(to uint64, d delivery) {
 	}
 	e.net.awaitResumed(e.ctx, e.self, to)
 	if target, _ := e.net.target(e.self, to); target != nil && !e.net.silent(e.self, to) && target.ctx.Err() == nil && e.ctx.Err() == nil {
-		target.handler.Raft(e.self, d.ms)
+		taken := make(chan struct{}) // which waits for the target's disk now and then
+		target.running.Go(func() {
+			defer close(taken)
+			target.handler.Raft(e.self, d.ms)
+		})
+		select {
+		case <-taken:
+		case <-e.ctx.Done():
+		}
 	}
 }
 

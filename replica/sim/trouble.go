@@ -66,6 +66,13 @@ func (t *trouble) set(change func(t *trouble)) {
 	change(t)
 }
 
+// fails reports whether something is wrong that makes operations fail.
+func (t *trouble) fails() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.log || t.read != "" || t.objects != nil
+}
+
 // clear ends all but a pause.
 func (t *trouble) clear() {
 	t.set(func(t *trouble) { t.sync, t.log, t.read, t.objects = 0, false, "", nil })

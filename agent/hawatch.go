@@ -25,7 +25,8 @@ func (d *daemon) watchHA(ctx context.Context, node *replica.Node) {
 			return
 		}
 		if c.Evacuate {
-			e := ha.Evacuator{Node: name, Dir: dir, Look: node.Summary, Command: haManager, Log: log}
+			e := ha.Evacuator{Node: name, Dir: dir, Look: node.Summary, After: time.Duration(c.EvacuateAfter),
+				Return: time.Duration(c.ReturnAfter), Command: haManager, Log: log}
 			d.besides.Go(func() { e.Run(ctx) })
 		}
 		if c.KillStuck {

@@ -152,9 +152,11 @@ type PVE struct {
 
 // HA is the table [ha]: what the agent may tell Proxmox HA, and do to its guests.
 type HA struct {
-	Evacuate   bool     `toml:"evacuate"`
-	KillStuck  bool     `toml:"kill_stuck"`
-	StuckAfter Duration `toml:"stuck_after"`
+	Evacuate      bool     `toml:"evacuate"`
+	EvacuateAfter Duration `toml:"evacuate_after"`
+	ReturnAfter   Duration `toml:"return_after"`
+	KillStuck     bool     `toml:"kill_stuck"`
+	StuckAfter    Duration `toml:"stuck_after"`
 }
 
 // Default returns the configuration of an agent without a file.
@@ -177,7 +179,8 @@ func Default() Config {
 		Load: Sampling{Interval: Duration(3 * time.Second)},
 		PVE:  PVE{Dir: "/etc/pve"},
 		Web:  Web{Listen: "127.0.0.1:7372"},
-		HA:   HA{StuckAfter: Duration(time.Minute)},
+		HA: HA{EvacuateAfter: Duration(30 * time.Second), ReturnAfter: Duration(10 * time.Minute),
+			StuckAfter: Duration(time.Minute)},
 	}
 }
 

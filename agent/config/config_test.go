@@ -186,6 +186,9 @@ func TestValidate_Bad(t *testing.T) {
 		{"log.stuck_after", func(c *Config) {
 			c.Log.StuckAfter, c.Raft.Heartbeat, c.Raft.Election = Duration(2*time.Second), Duration(1500*time.Millisecond), Duration(time.Minute)
 		}},
+		{"ha.evacuate_after", func(c *Config) { c.HA.EvacuateAfter = Duration(time.Second) }},
+		{"ha.return_after", func(c *Config) { c.HA.ReturnAfter = Duration(time.Second) }},
+		{"ha.stuck_after", func(c *Config) { c.HA.StuckAfter = Duration(10 * time.Second) }},
 		{"checkpoint.interval", func(c *Config) { c.Checkpoint.Interval = 0 }},
 		{"raft.heartbeat", func(c *Config) { c.Raft.Heartbeat = 0 }},
 		{"raft.election", func(c *Config) { c.Raft.Election = 4 * c.Raft.Heartbeat }},

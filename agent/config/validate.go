@@ -61,6 +61,8 @@ func (c *Config) Validate() error {
 		c.metricsListen(),
 		c.pveDir(),
 		c.webListen(),
+		inRange("ha.evacuate_after", c.HA.EvacuateAfter, Duration(10*time.Second), Duration(time.Hour)),
+		inRange("ha.return_after", c.HA.ReturnAfter, Duration(10*time.Second), Duration(24*time.Hour)),
 		inRange("ha.stuck_after", c.HA.StuckAfter, Duration(20*time.Second), Duration(time.Hour)),
 	}
 	for _, err := range checks {

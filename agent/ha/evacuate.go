@@ -15,10 +15,6 @@ import (
 
 const (
 	evacuateEvery = 5 * time.Second
-	// evacuateAfter is how long the node must be degraded: a log that is slow for a moment is none's business.
-	evacuateAfter = 30 * time.Second
-	// returnAfter is how long it must then have been well.
-	returnAfter = 10 * time.Minute
 	// evacuateAgain is when HA is told again, if it has not done it. It takes note every 10 s.
 	evacuateAgain  = time.Minute
 	commandTimeout = time.Minute
@@ -26,12 +22,14 @@ const (
 
 // Evacuator puts this node into HA's maintenance mode, so that its guests move away live, while its replica is out
 // of service or its log's disk is slow; the guests are served through the other nodes meanwhile. When the node has
-// been well for returnAfter it ends the mode, if it was this that began it.
+// been well for Return it ends the mode, if it was this that began it.
 type Evacuator struct {
 	Node    string // Proxmox's name of this node
 	Dir     pve.Dir
 	Look    func() replica.Summary
-	Command string // ha-manager, or what stands for it
+	After   time.Duration // how long the node must be degraded: a log that is slow for a moment is nobody's business
+	Return  time.Duration // how long it must then have been well
+	Command string        // ha-manager, or what stands for it
 	Log     *slog.Logger
 
 	bad, well time.Time // since when; zero: it is not
@@ -76,8 +74,8 @@ func (e *Evacuator) step(ctx context.Context, now time.Time) error {
 	since(&e.bad, len(reasons) > 0, now)
 	since(&e.well, len(reasons) == 0 && len(s.Resyncs) == 0 && len(s.Alone) == 0, now)
 	// A node that reaches no majority is not degraded but cut off, and has nobody to serve its guests.
-	away := !e.bad.IsZero() && now.Sub(e.bad) >= evacuateAfter && 2*s.Connected > s.Nodes && len(s.Alone) == 0
-	back := !e.well.IsZero() && now.Sub(e.well) >= returnAfter
+	away := !e.bad.IsZero() && now.Sub(e.bad) >= e.After && 2*s.Connected > s.Nodes && len(s.Alone) == 0
+	back := !e.well.IsZero() && now.Sub(e.well) >= e.Return
 	if !away && !back || now.Sub(e.tried) < evacuateAgain {
 		return nil
 	}

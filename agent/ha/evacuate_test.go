@@ -12,6 +12,12 @@ import (
 	"trinas/replica"
 )
 
+// What the configuration says by default.
+const (
+	evacuateAfter = 30 * time.Second
+	returnAfter   = 10 * time.Minute
+)
+
 // command is a stand-in for ha-manager: it notes its words, a line a call, and fails while a file "broken" is
 // beside it.
 func command(t *testing.T) (path string, calls func() string) {
@@ -43,7 +49,7 @@ func newRig(t *testing.T) *rig {
 	path, calls := command(t)
 	r.calls = calls
 	r.Evacuator = &Evacuator{Node: "pve1", Dir: tree(t), Look: func() replica.Summary { return r.summary },
-		Command: path, Log: slog.New(slog.NewTextHandler(&r.log, nil))}
+		After: evacuateAfter, Return: returnAfter, Command: path, Log: slog.New(slog.NewTextHandler(&r.log, nil))}
 	return r
 }
 

@@ -328,7 +328,7 @@ func Events() []Event {
 			Name: "ha-evacuated", ID: "ece0d829e4ff4bef8a11b582ba4cfc89", Level: slog.LevelWarn,
 			Text: "HA is told to move this node's guests away",
 			Meaning: "Its replica is out of service or the disk of its log is slow (ha.evacuate). The " +
-				"maintenance mode ends by itself when the node has been well for ten minutes.",
+				"maintenance mode ends by itself when the node has been well for ha.return_after.",
 			Next: "Look after the disk under data_dir. ha-manager status shows how far HA is.",
 		},
 		{

@@ -1,5 +1,6 @@
 // Command drill runs the drills of trinas (trinas drill) on three agents of a lab, one after the
-// other, and shows their reports: the time to move, the pauses, what was lost.
+// other, and shows their reports: the time to move, the pauses, what was lost. Then it times what a guest's restart on
+// another node needs of trinas.
 //
 // It must never leave a process or namespace behind, and never hide a report.
 //
@@ -44,6 +45,7 @@ func run() int {
 	for kind, usual := range map[drill.Kind]int{drill.Handover: 3, drill.Kill: 34, drill.Silence: 3, drill.SlowDisk: 1} {
 		n[kind] = flag.Int(string(kind), usual, "rounds of this drill, each of which strikes three nodes; 0: leave it out")
 	}
+	restartRounds := flag.Int("restart", 12, "how often a node is cut off and a guest's image activated on another; 0: leave it out")
 	flag.Parse()
 
 	if status, done, err := lab.Private(); done || err != nil {
@@ -63,7 +65,7 @@ func run() int {
 	if err != nil {
 		return fail(err)
 	}
-	err = errors.Join(drills(ctx, l, n, *asJSON), l.Close())
+	err = errors.Join(drills(ctx, l, n, *restartRounds, *asJSON), l.Close())
 	if *keep || err != nil {
 		fmt.Fprintf(os.Stderr, "the agents' data and logs are in %s\n", l.Dir)
 	} else {
@@ -81,7 +83,7 @@ func fail(err error) int {
 }
 
 // drills forms a cluster and runs all kinds.
-func drills(ctx context.Context, l *lab.Lab, n rounds, asJSON bool) error {
+func drills(ctx context.Context, l *lab.Lab, n rounds, restartRounds int, asJSON bool) error {
 	if err := l.Form(ctx); err != nil {
 		return err
 	}
@@ -109,6 +111,11 @@ func drills(ctx context.Context, l *lab.Lab, n rounds, asJSON bool) error {
 		}
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
+		}
+	}
+	if restartRounds > 0 {
+		if err := restarts(ctx, l, restartRounds); err != nil {
+			errs = append(errs, fmt.Errorf("restart: %w", err))
 		}
 	}
 	return errors.Join(errs...)

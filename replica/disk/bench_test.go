@@ -2,8 +2,34 @@ package disk
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 )
+
+// BenchmarkWriteAt: small buffered writes over what large ones have left in the kernel's memory.
+func BenchmarkWriteAt(b *testing.B) {
+	const size = 64 << 20
+	for _, fill := range []int{4 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("over%dKiB", fill>>10), func(b *testing.B) {
+			f, err := OS(b.TempDir()).Open("f", Create)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.Close()
+			p := make([]byte, fill)
+			for off := int64(0); off < size; off += int64(fill) {
+				if _, err := f.WriteAt(p, off); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for b.Loop() {
+				if _, err := f.WriteAt(p[:BlockBytes], BlockBytes*rand.Int64N(size/BlockBytes)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
 
 // BenchmarkWriteSync: the floor under every synced write, on the real disk below $TMPDIR.
 func BenchmarkWriteSync(b *testing.B) {

@@ -14,6 +14,12 @@ import (
 
 const zeroChunkBytes = 1 << 20 // what Preallocate writes at a time
 
+// writePieceBytes is the most that WriteAt writes at a time, between multiples of it. Linux keeps the pages of one
+// write together (a large folio; ext4 from 6.16 on), and each later write of 4 KiB into them looks at all their
+// blocks: 15 to 19 us of processor time among 1 MiB, under 4 us among 64 KiB (BenchmarkWriteAt), which take 20 us
+// more per MiB to write.
+const writePieceBytes = 64 << 10
+
 type osFile struct {
 	f   *os.File
 	raw syscall.RawConn // of f: keeps the descriptor open while a call uses it
@@ -32,9 +38,18 @@ func newOSFile(f *os.File) (*osFile, error) {
 	return &osFile{f: f, raw: raw}, nil
 }
 
-func (f *osFile) ReadAt(p []byte, off int64) (int, error)  { return f.f.ReadAt(p, off) }
-func (f *osFile) WriteAt(p []byte, off int64) (int, error) { return f.f.WriteAt(p, off) }
-func (f *osFile) Truncate(sizeBytes int64) error           { return f.f.Truncate(sizeBytes) }
+func (f *osFile) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
+func (f *osFile) Truncate(sizeBytes int64) error          { return f.f.Truncate(sizeBytes) }
+
+func (f *osFile) WriteAt(p []byte, off int64) (done int, err error) {
+	for {
+		at := off + int64(done)
+		n, err := f.f.WriteAt(p[done:min(len(p), done+writePieceBytes-int(at%writePieceBytes))], at)
+		if done += n; err != nil || done == len(p) {
+			return done, err
+		}
+	}
+}
 
 // call runs one system call on the file's descriptor, again after a signal.
 func (f *osFile) call(op string, fn func(fd int) error) error {

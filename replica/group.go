@@ -84,6 +84,7 @@ type group struct {
 	commits    map[uint64]*raftpb.Message // append messages that only carry a commit index, held back until the next tick or a real one
 	lease      leaseKeeper
 	early      early
+	marks      commitMarks
 	reads      readQueue
 	installing bool // a snapshot is: what Raft wants appended waits in deferred
 	deferred   []*raftpb.Message

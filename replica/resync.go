@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,6 +59,23 @@ func (g *group) appendVote(m *raftpb.Message) (rest *raftpb.Message) {
 	}
 	g.wal.Append(a)
 	return rest
+}
+
+// deferAppend keeps what Raft wants written after a snapshot that is being installed, which may take hours, and
+// drops what is needless by m: all before another snapshot, entries that m cuts, answers that
+// m repeats. So it is bounded by the entries that a primary sends ahead.
+func (g *group) deferAppend(m *raftpb.Message) {
+	whole := !raft.IsEmptySnap(m.GetSnapshot())
+	g.deferred = slices.DeleteFunc(g.deferred, func(d *raftpb.Message) bool {
+		is, es := d.GetEntries(), m.GetEntries()
+		switch {
+		case whole || len(is) == 0 && raft.IsEmptySnap(d.GetSnapshot()):
+			return true
+		default:
+			return len(is) > 0 && len(es) > 0 && is[0].GetIndex() >= es[0].GetIndex() && raft.IsEmptySnap(d.GetSnapshot())
+		}
+	})
+	g.deferred = append(g.deferred, m)
 }
 
 // restore makes the snapshot this member's state, then its log. Called by the applier. A crash
@@ -211,7 +229,21 @@ func (g *group) fetchObject(ctx context.Context, id volume.FileID, off uint64, p
 		return fmt.Errorf("%w: %d bytes instead of %d", errSource, len(b), len(p))
 	}
 	copy(p, b)
-	return g.resync.pace.wait(ctx, len(p), g.opt.ResyncBytesPerSecond)
+	return g.spare(ctx, len(p))
+}
+
+// spare waits until n bytes more keep to the rate of Options. A slow one must not look like a lost snapshot: the
+// primary hears of this member all the while (snapshotQuiet).
+func (g *group) spare(ctx context.Context, n int) error {
+	rate := g.opt.ResyncBytesPerSecond
+	for most := int(max(rate, 1)) * int(snapshotQuiet/2/time.Second); rate > 0 && n > most; n -= most {
+		if err := g.resync.pace.wait(ctx, most, rate); err != nil {
+			return err
+		}
+		req := binary.LittleEndian.AppendUint64([]byte{callObject}, g.id)
+		_, _ = g.fromPrimary(ctx, append(req, make([]byte, 20)...)) // no bytes of no file; what is wrong shows with the next fetch
+	}
+	return g.resync.pace.wait(ctx, n, rate)
 }
 
 // fromPrimary calls the primary. Every failure is errSource.

@@ -73,7 +73,7 @@ type VolumeStatus struct {
 type ReplicaState string
 
 const (
-	UpToDate   ReplicaState = "UpToDate"   // has everything that was acknowledged
+	UpToDate   ReplicaState = "UpToDate"   // has everything that was acknowledged, but for what is on its way (lag.go)
 	SyncTarget ReplicaState = "SyncTarget" // is being brought up to date
 	Outdated   ReplicaState = "Outdated"   // out of touch: may lack what was acknowledged
 	Failed     ReplicaState = "Failed"     // out of service, its disk failed
@@ -280,7 +280,7 @@ func (n *Node) ownReport() report {
 		last := st.Progress[n.id].Match
 		for _, id := range slices.Sorted(maps.Keys(st.Progress)) {
 			pr := st.Progress[id]
-			r := ReplicaStatus{Role: "secondary", Synced: pr.Match, State: stateOf(pr, st.GetCommit())}
+			r := ReplicaStatus{Role: "secondary", Synced: pr.Match, State: g.stateOf(pr, st.GetCommit())}
 			if m := s.node(id); m != nil {
 				r.Node = m.Name
 			}
@@ -302,13 +302,12 @@ func (n *Node) ownReport() report {
 	return out
 }
 
-// stateOf puts Raft's view of a secondary into words. A secondary that replicates and lacks only
-// what is on its way is UpToDate: nothing of that has been acknowledged on its strength alone.
-func stateOf(pr tracker.Progress, commit uint64) ReplicaState {
+// stateOf puts Raft's view of a secondary into words.
+func (g *group) stateOf(pr tracker.Progress, commit uint64) ReplicaState {
 	switch {
 	case !pr.RecentActive && pr.State != tracker.StateReplicate:
 		return Outdated
-	case pr.State == tracker.StateReplicate && pr.Match+maxInflightMsgs >= commit:
+	case pr.State == tracker.StateReplicate && g.upToDate(pr.Match, commit):
 		return UpToDate
 	default:
 		return SyncTarget

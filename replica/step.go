@@ -60,6 +60,7 @@ func (g *group) tick() {
 	if leads {
 		g.lease.renew(g.view.Load(), now)
 		g.dropFree()
+		g.marks.note(g.early.committed)
 		g.resendSnapshots(now)
 		g.sendCommits()
 	}
@@ -154,8 +155,7 @@ func (g *group) handOut() {
 // durable: to peers straight from the log's goroutine, to ourselves as events.
 func (g *group) append(m *raftpb.Message) {
 	if g.installing {
-		m = g.appendVote(m)
-		g.deferred = append(g.deferred, m)
+		g.deferAppend(g.appendVote(m))
 		return
 	}
 	a := wal.Append{Group: g.store.Group, Entries: m.GetEntries()}
@@ -264,6 +264,7 @@ func (g *group) noteView(rd *raft.Ready) {
 		clear(g.freeBytes) // heartbeats tell it anew
 		clear(g.slow)
 		clear(g.snapshots)
+		g.marks.begin()
 		g.leastFree.Store(math.MaxUint64)
 	}
 	if v.leader == 0 && old.leader != 0 {

@@ -254,3 +254,32 @@ func (c *Cluster) Transfer(_ volume.ID, node uint64) {
 		c.t.Fatal(err)
 	}
 }
+
+// Goal: a resync that is slowed down to 64 KiB/s, so that each extent takes 16 s, is one resync: the primary does not
+// take the snapshot for lost meanwhile. And while a secondary that replicates lacks much it is no UpToDate.
+func TestCluster_SlowResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 66, 3, shortLog, func(o *replica.Options) { o.ResyncBytesPerSecond = 64 << 10 })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.Transfer(vol, 1)
+		c.Crash(3)
+		for round := range 4 { // more than the log keeps, in 3 MiB
+			c.writeSlots(1, vol, f, 48, 100*round)
+			time.Sleep(6 * time.Second)
+		}
+		c.Start(3)
+		for range 70 { // the primary moves on
+			time.Sleep(time.Second)
+			c.writeSlots(1, vol, f, 1, 1000)
+		}
+		c.wait("the resync", func() bool { state, _ := c.replicaState(vol, 3); return state == "UpToDate" })
+		for _, v := range c.Node(3).Figures().Volumes {
+			if v.Resyncs != 1 || v.ResyncBytes < 3<<20 {
+				t.Errorf("%d resyncs of %d bytes, want one of 3 MiB or more", v.Resyncs, v.ResyncBytes)
+			}
+		}
+		c.waitUpToDate(vol)
+		c.sameEverywhere(vol)
+	})
+}

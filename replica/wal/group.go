@@ -98,6 +98,20 @@ func (g *Group) Bytes() int64 {
 	return g.bytes
 }
 
+// BytesAfter returns how many bytes of the log the entries after index take, counted up to a limit. What has
+// been compacted counts as the limit.
+func (g *Group) BytesAfter(index uint64, limit int64) (n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if index < g.base {
+		return limit
+	}
+	for i := index + 1; i <= g.last() && n < limit; i++ {
+		n += g.refs[i-g.first].logBytes()
+	}
+	return min(n, limit)
+}
+
 // Compact says that entries up to index (at most LastIndex) are no longer needed. FirstIndex
 // becomes index+1 at once, Term(index) stays known, and segments that nobody needs are freed.
 func (g *Group) Compact(index uint64) {

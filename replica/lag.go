@@ -1,0 +1,44 @@
+package replica
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+// A secondary that takes part always lacks what is on its way. It is UpToDate when it has all that was
+// committed lagTicks ago and lacks at most lagBytes: else an admin who reads UpToDate would take a
+// replica that falls behind for one that could go on alone.
+const (
+	lagTicks = 5       // heartbeats
+	lagBytes = 8 << 20 // of log
+)
+
+// commitMarks are the commit indexes that a primary had at its last heartbeats.
+type commitMarks struct {
+	last [lagTicks]uint64 // baton holder only
+	n    int              // the same
+
+	past atomic.Uint64 // what was committed lagTicks ago; MaxUint64 while this primary is younger
+}
+
+func (m *commitMarks) begin() {
+	m.n = 0
+	m.past.Store(math.MaxUint64)
+}
+
+func (m *commitMarks) note(commit uint64) {
+	at := &m.last[m.n%lagTicks]
+	if m.n >= lagTicks {
+		m.past.Store(*at)
+	}
+	*at = commit
+	m.n++
+}
+
+// upToDate reports whether a secondary that has synced up to match is.
+func (g *group) upToDate(match, commit uint64) bool {
+	if match >= commit {
+		return true
+	}
+	return match >= g.marks.past.Load() && g.store.BytesAfter(match, lagBytes) < lagBytes
+}

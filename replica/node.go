@@ -357,6 +357,7 @@ func bulk(m *raftpb.Message) bool {
 
 // PeerUp: a node can be reached (transport.Handler).
 func (n *Node) PeerUp(node uint64) {
+	n.sessions.connected(node)
 	n.log.Info("connected", "event", "peer-up", "peer", n.nameOf(node))
 }
 

@@ -15,6 +15,24 @@ const sessionTime = 10 * time.Second
 type sessions struct {
 	mu   sync.Mutex
 	seen map[uint64]time.Duration // by member; the node's clock
+	ups  map[uint64]uint64        // by node: how often it was connected
+}
+
+// connected notes that a node has a new connection to this one.
+func (s *sessions) connected(node uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ups == nil {
+		s.ups = map[uint64]uint64{}
+	}
+	s.ups[node]++
+}
+
+// connection is a number that is another one after each new connection of a node: it may run another version then.
+func (s *sessions) connection(node uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ups[node]
 }
 
 // follow takes over who is a member. A new one counts as seen: this node may just have started,

@@ -1,17 +1,13 @@
 package replica
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"trinas/replica/transport"
@@ -104,7 +100,7 @@ func (n *Node) nextPass(ctx context.Context, g *group, busy bool) *passRun {
 	}
 	s.pass, s.asked, s.running = p.clone(), nil, true
 	s.began, s.beganDone = time.Now(), p.Done
-	return &passRun{n: n, g: g, view: v, verifyPass: p, noted: time.Now()}
+	return &passRun{n: n, g: g, view: v, verifyPass: p, noted: time.Now(), knows: map[uint64]uint64{}}
 }
 
 func (p *verifyPass) clone() *verifyPass {
@@ -148,7 +144,7 @@ type passRun struct {
 	g     *group
 	view  *view
 	noted time.Time
-	knows []uint64 // nodes that are known to know these entries
+	knows map[uint64]uint64 // nodes that know these entries, and the connection (sessions.connection) by which they said so
 	pace  pace
 }
 
@@ -303,7 +299,10 @@ func (p *passRun) members(ctx context.Context) ([]uint64, error) {
 
 // known reports that all these nodes know these entries.
 func (p *passRun) known(ids []uint64) bool {
-	return !slices.ContainsFunc(ids, func(id uint64) bool { return id != p.n.id && !slices.Contains(p.knows, id) })
+	return !slices.ContainsFunc(ids, func(id uint64) bool {
+		_, knows := p.knows[id]
+		return id != p.n.id && !knows
+	})
 }
 
 // greet gives the reason why a node cannot take part; "" when it can.
@@ -315,15 +314,16 @@ func (p *passRun) greet(ctx context.Context, id uint64) string {
 	if !p.n.net.Connected(id) {
 		return fmt.Sprintf("node %s is out of touch", name)
 	}
-	if slices.Contains(p.knows, id) {
-		return ""
+	connection := p.n.sessions.connection(id)
+	if by, knows := p.knows[id]; knows && by == connection {
+		return "" // else it may have come back as an older version
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	_, err := p.n.net.Call(ctx, id, verifyCall(p.g.id, verifyHello))
 	switch {
 	case err == nil:
-		p.knows = append(p.knows, id)
+		p.knows[id] = connection
 		return ""
 	case isRemote(err) && strings.Contains(err.Error(), "unknown call"):
 		return fmt.Sprintf("node %s runs a version of trinas that cannot verify: upgrade it", name)
@@ -401,284 +401,5 @@ func (p *passRun) stepTable(ctx context.Context, members []uint64) error {
 		return nil
 	}
 	p.File = c.layout().Next
-	return nil
-}
-
-// comparison is what all replicas found at one entry.
-type comparison struct {
-	index uint64
-	by    map[uint64]volume.Digest
-}
-
-// compare puts op into the log and gathers what every replica finds there.
-func (p *passRun) compare(ctx context.Context, members []uint64, op *volume.Op) (*comparison, error) {
-	index, _, err := p.propose(op)
-	if err != nil {
-		return nil, err
-	}
-	p.g.post(event{call: p.g.sendCommits}) // the others need not wait for a heartbeat to begin
-	c := &comparison{index: index, by: map[uint64]volume.Digest{}}
-	var mu sync.Mutex
-	var away error
-	var asking sync.WaitGroup
-	for _, id := range members {
-		asking.Go(func() {
-			d, err := p.digest(ctx, id, index)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err != nil:
-				away = fmt.Errorf("%w: node %s: %v", errReplicaAway, p.n.nameOf(id), err)
-			case d.Unsettled:
-				away = fmt.Errorf("%w: node %s is catching up", errReplicaAway, p.n.nameOf(id))
-			}
-			c.by[id] = d
-		})
-	}
-	asking.Wait()
-	if ctx.Err() != nil {
-		return nil, errPassOver
-	}
-	return c, away
-}
-
-func (p *passRun) digest(ctx context.Context, id, index uint64) (d volume.Digest, err error) {
-	if id == p.n.id {
-		return p.g.compared(ctx, index)
-	}
-	ctx, cancel := context.WithTimeout(ctx, digestTimeout+time.Second)
-	defer cancel()
-	raw, err := p.n.net.Call(ctx, id, verifyCall(p.g.id, verifyDigest), binary.LittleEndian.AppendUint64(nil, index))
-	if err == nil {
-		err = json.Unmarshal(raw, &d)
-	}
-	return d, err
-}
-
-// layout is the digest of a replica whose table names the same extents as most.
-func (c *comparison) layout() (best volume.Digest) {
-	most := 0
-	for _, id := range slices.Sorted(maps.Keys(c.by)) {
-		same := 0
-		for _, d := range c.by {
-			if sameExtents(c.by[id], d) {
-				same++
-			}
-		}
-		if same > most {
-			best, most = c.by[id], same
-		}
-	}
-	return best
-}
-
-func sameExtents(a, b volume.Digest) bool {
-	return a.Next == b.Next && a.NextOffset == b.NextOffset && slices.EqualFunc(a.Parts, b.Parts, func(x, y volume.Part) bool {
-		return x.File == y.File && x.Offset == y.Offset && x.Bytes == y.Bytes
-	})
-}
-
-// difference is an extent, or a part of the table, that is not the same on all replicas.
-type difference struct {
-	part  volume.Part
-	index uint64
-	nodes []uint64 // whose copies are not what most have, ascending; all, if there is no such
-	good  []uint64 // that have what most have
-	sum   []byte   // of that; nil: no majority
-	what  string
-	note  string
-}
-
-// judge compares part i of all. It gives nil when all are whole and the same.
-func (c *comparison) judge(i int) *difference {
-	right := c.layout()
-	by := map[string][]uint64{}
-	for _, id := range slices.Sorted(maps.Keys(c.by)) {
-		if d := c.by[id]; sameExtents(right, d) && d.Parts[i].State == volume.PartRead {
-			by[string(d.Parts[i].Sum)] = append(by[string(d.Parts[i].Sum)], id)
-		}
-	}
-	out := &difference{part: right.Parts[i], index: c.index}
-	for sum, ids := range by {
-		if 2*len(ids) > len(c.by) {
-			out.sum, out.good = []byte(sum), ids
-		}
-	}
-	if len(out.good) == len(c.by) {
-		return nil
-	}
-	var notes []string
-	for _, id := range slices.Sorted(maps.Keys(c.by)) {
-		if slices.Contains(out.good, id) {
-			continue
-		}
-		out.nodes = append(out.nodes, id)
-		switch d := c.by[id]; {
-		case !sameExtents(right, d):
-			out.what = FoundTable
-		case d.Parts[i].State != volume.PartRead:
-			out.what = string(d.Parts[i].State)
-			notes = append(notes, d.Parts[i].Detail)
-		case out.what == "":
-			out.what = FoundDiffers
-		}
-	}
-	if out.sum == nil {
-		out.what = FoundNoMajority
-	}
-	out.note = strings.Join(notes, "; ")
-	return out
-}
-
-// again compares the same place once more.
-func (p *passRun) again(ctx context.Context, members []uint64, d *difference) (*difference, error) {
-	op := &volume.Op{Kind: volume.VerifyRange, File: d.part.File, Offset: d.part.Offset, Count: 1}
-	if p.Table {
-		op = &volume.Op{Kind: volume.VerifyTable, File: p.File, Count: volume.MaxVerifyInodes}
-	}
-	c, err := p.compare(ctx, members, op)
-	if err != nil {
-		return nil, err
-	}
-	right := c.layout()
-	if !p.Table && (len(right.Parts) == 0 || right.Parts[0].File != d.part.File || right.Parts[0].Offset != d.part.Offset) {
-		return nil, nil // it was removed, or cut
-	}
-	next := c.judge(0)
-	if next != nil && p.Table {
-		next.what = d.what
-	}
-	return next, nil
-}
-
-// found tells of a difference, once it was found a second time, and has it repaired if that is wanted.
-func (p *passRun) found(ctx context.Context, members []uint64, d *difference) error {
-	d, err := p.again(ctx, members, d)
-	if err != nil || d == nil {
-		return err
-	}
-	f := VerifyFinding{File: d.part.File, Offset: d.part.Offset, Bytes: d.part.Bytes, What: d.what, Detail: d.note, Index: d.index,
-		Nodes: p.n.names(ids16(d.nodes)), Time: time.Now().UTC()}
-	if !p.Table {
-		f.Path = p.g.vol.Path(d.part.File)
-	}
-	p.g.log.Error("replicas differ", "event", "verify-damage", "path", f.Path, "offset", f.Offset, "bytes", f.Bytes,
-		"what", f.What, "detail", f.Detail, "peer", strings.Join(f.Nodes, ","), "repair", p.Repair && d.sum != nil)
-	if p.Repair && d.sum != nil {
-		if f.Repaired, err = p.repair(ctx, members, d); err != nil {
-			return err
-		}
-	}
-	if f.Repaired {
-		p.g.log.Info("replica is repaired", "event", "verify-repaired", "path", f.Path, "offset", f.Offset, "bytes", f.Bytes,
-			"peer", strings.Join(f.Nodes, ","))
-	}
-	p.keep(f)
-	if err := p.note(); err != nil {
-		return err
-	}
-	if !f.Repaired && d.sum != nil && slices.Contains(d.nodes, p.n.id) {
-		return p.handOn(ctx, d.good)
-	}
-	return nil
-}
-
-// keep adds a finding, in place of an earlier one of the same range.
-func (p *passRun) keep(f VerifyFinding) {
-	same := func(o VerifyFinding) bool { return o.File == f.File && o.Offset == f.Offset && o.Path == f.Path }
-	switch i := slices.IndexFunc(p.Findings, same); {
-	case i >= 0:
-		p.Findings[i] = f
-	case len(p.Findings) < maxFindings:
-		p.Findings = append(p.Findings, f)
-	case !f.Repaired:
-		p.More++
-	}
-}
-
-// handOn lets a replica without damage lead, once: what this one would answer of the range is wrong.
-func (p *passRun) handOn(ctx context.Context, good []uint64) error {
-	if p.HandedOn {
-		return nil
-	}
-	p.HandedOn = true
-	if err := p.note(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
-	defer cancel()
-	if err := p.g.handOver(ctx, good[0]); err != nil {
-		return nil // it goes on here
-	}
-	return errPassOver
-}
-
-// repair brings what most replicas have to the others, and compares again.
-func (p *passRun) repair(ctx context.Context, members []uint64, d *difference) (done bool, err error) {
-	for range repairTries {
-		if d.what == FoundTable {
-			err = p.repairTable(ctx, d)
-		} else {
-			err = p.repairExtent(ctx, d)
-		}
-		if err != nil {
-			return false, err
-		}
-		if d, err = p.again(ctx, members, d); err != nil || d == nil {
-			return err == nil, err
-		}
-		if d.sum == nil {
-			break
-		}
-	}
-	return false, nil
-}
-
-// repairExtent puts the right bytes into the log for those that have others. An extent that is written to
-// meanwhile stays as it is.
-func (p *passRun) repairExtent(ctx context.Context, d *difference) error {
-	data, err := p.goodBytes(ctx, d)
-	if err != nil {
-		return err
-	}
-	if data == nil || !p.g.hasSpace(volume.ExtentBytes) {
-		return nil
-	}
-	_, _, err = p.propose(&volume.Op{Kind: volume.Repair, File: d.part.File, Offset: d.part.Offset, Verifier: d.index,
-		Nodes: ids16(d.nodes), Data: bytes.TrimRight(data, "\x00")})
-	return err
-}
-
-// goodBytes gets the extent's bytes from a replica that had what most have, if it still has; else nil.
-func (p *passRun) goodBytes(ctx context.Context, d *difference) ([]byte, error) {
-	place := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(d.part.File)), d.part.Offset)
-	for _, id := range d.good {
-		var data []byte
-		var err error
-		if id == p.n.id {
-			data, err = p.g.vol.ReadExtent(d.part.File, d.part.Offset)
-		} else {
-			data, err = p.n.net.Call(ctx, id, verifyCall(p.g.id, verifyBytes), place)
-		}
-		if ctx.Err() != nil {
-			return nil, errPassOver
-		}
-		if sum := sha256.Sum256(data); err == nil && bytes.Equal(sum[:], d.sum) {
-			return data, nil
-		}
-	}
-	return nil, nil
-}
-
-// repairTable has those whose table differs fetch the primary's. A primary whose own differs hands over.
-func (p *passRun) repairTable(ctx context.Context, d *difference) error {
-	if slices.Contains(d.nodes, p.n.id) {
-		return p.handOn(ctx, d.good)
-	}
-	for _, id := range d.nodes {
-		if _, err := p.n.net.Call(ctx, id, verifyCall(p.g.id, verifyTable)); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("%w: node %s: %v", errReplicaAway, p.n.nameOf(id), err)
-		}
-	}
 	return nil
 }

@@ -211,6 +211,7 @@ func (g *group) fetchObject(ctx context.Context, id volume.FileID, off uint64, p
 		return fmt.Errorf("%w: %d bytes instead of %d", errSource, len(b), len(p))
 	}
 	copy(p, b)
+	g.net.Free(b)
 	return g.resync.pace.wait(ctx, len(p), g.opt.ResyncBytesPerSecond)
 }
 

@@ -224,6 +224,38 @@ func TestCluster_SnapshotLost(t *testing.T) {
 	})
 }
 
+// Goal: the log's index has its bound in memory, however small the entries are: who was away for longer needs
+// a resync. Method: 2,000 entries, with an index for 1,000 and then for 100,000.
+func TestCluster_LogIndex(t *testing.T) {
+	for _, kept := range []int64{1_000, 100_000} {
+		synctest.Test(t, func(t *testing.T) {
+			begun := make(chan struct{}, 100)
+			c := New(t, 15, 3, func(o *replica.Options) {
+				o.LogIndexBytes, o.CheckpointInterval = kept*24, 5*time.Second
+				o.Log = slog.New(logWatch{slog.DiscardHandler, "resync begins", begun})
+			})
+			vol := c.Volume("v")
+			f := c.create(vol, "f")
+			c.Transfer(vol, 1)
+			c.Crash(3)
+			for len(begun) > 0 { // those of the members that joined
+				<-begun
+			}
+			for n := range 2_000 {
+				if res, err := c.Do(1, vol, writeOp(f, 0, []byte{byte(n)}), time.Second); err != nil || res.Err != 0 {
+					t.Fatal(err, res.Err)
+				}
+			}
+			time.Sleep(10 * time.Second)
+			c.Start(3)
+			c.waitUpToDate(vol)
+			if cut := len(begun) > 0; cut != (kept < 2_000) {
+				t.Errorf("index for %d entries: the log was cut: %v", kept, cut)
+			}
+		})
+	}
+}
+
 // logWatch tells when a message that contains text is logged.
 type logWatch struct {
 	slog.Handler

@@ -54,7 +54,7 @@ func (d *daemon) serveNFS(node *replica.Node) error {
 		Portmap:   d.config.NFS.Portmap,
 		RPC: rpc.Options{
 			MaxConns: d.config.NFS.MaxConnections, PrivilegedPorts: d.config.NFS.PrivilegedPorts,
-			MaxTotalBytes: d.config.Memory.Share(2, 256*config.MiB), MaxConnBytes: d.config.Memory.Share(8, 32*config.MiB),
+			MaxTotalBytes: d.config.Memory.Share(4, 256*config.MiB), MaxConnBytes: d.config.Memory.Share(8, 32*config.MiB),
 		},
 		NoVolume: replica.ErrNoVolume,
 		Log:      d.log.With("node", node.Name()),

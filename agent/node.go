@@ -25,8 +25,12 @@ func (d *daemon) replicaOptions() replica.Options {
 		Listen:             c.Peer.Listen,
 		LogBytes:           int64(c.Log.Limit),
 		SegmentBytes:       int64(c.Log.Segment),
+		LogIndexBytes:      c.Memory.Share(8, 64*config.MiB),
 		LogCacheBytes:      c.Memory.Share(8, c.Log.Cache),
 		UnderWayBytes:      c.Memory.Share(8, 32*config.MiB),
+		ReceivedBytes:      c.Memory.Share(16, 32*config.MiB),
+		QueueBytes:         c.Memory.Share(8, 32*config.MiB),
+		AnsweringBytes:     c.Memory.Share(8, 64*config.MiB),
 		CheckpointInterval: time.Duration(c.Checkpoint.Interval),
 
 		ResyncBytesPerSecond: int64(c.Resync.Rate),

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"trinas/replica/transport"
@@ -188,6 +189,7 @@ func (n *Node) sendOn(ctx context.Context, primary uint64, vol volume.ID, enc []
 	}
 	if op.Kind == volume.Read && cap(op.Data) >= len(res.Data) {
 		res.Data = append(op.Data[:0], res.Data...)
+		n.net.Free(answer) // the rest of res has no memory of it
 	}
 	return primary, nil
 }
@@ -233,6 +235,31 @@ func (n *Node) Call(ctx context.Context, from uint64, req, reply []byte) ([]byte
 	return nil, fmt.Errorf("unknown call %d: the sender runs a newer version; upgrade this node", req[0])
 }
 
+// AnswerBytes is about the most that Call appends (transport.Handler).
+func (n *Node) AnswerBytes(req []byte) int {
+	const usual = 1 << 10
+	if len(req) < callHeadBytes {
+		return usual
+	}
+	switch body := req[callHeadBytes:]; req[0] {
+	case callDo:
+		return answerHeadBytes + volume.AnswerBytes(body)
+	case callImage:
+		return 16 + imageChunkBytes
+	case callObject:
+		if len(body) == 20 {
+			return int(min(binary.LittleEndian.Uint32(body[16:]), volume.ExtentBytes))
+		}
+	case callVerify:
+		if len(body) == 17 && body[0] == verifyBytes {
+			return volume.ExtentBytes
+		}
+	case callProbe:
+		return usual + len(req)
+	}
+	return usual
+}
+
 // answerResync serves a replica that fell behind.
 func (n *Node) answerResync(from uint64, req, reply []byte) ([]byte, error) {
 	word := binary.LittleEndian.Uint64
@@ -262,8 +289,11 @@ func (n *Node) answerDo(ctx context.Context, vol volume.ID, enc, reply []byte) (
 	if err := op.Decode(enc); err != nil {
 		return nil, err
 	}
-	if op.Kind == volume.Read {
-		op.Data = make([]byte, 0, min(op.Count, volume.MaxIOBytes))
+	if op.Kind == volume.Read { // straight into the answer, with room for what stands before it
+		count := int(min(op.Count, volume.MaxIOBytes))
+		reply = slices.Grow(reply, answerHeadBytes+volume.MaxResultHeadBytes+count)
+		at := len(reply) + answerHeadBytes + volume.MaxResultHeadBytes
+		op.Data = reply[at : at : at+count]
 	}
 	var res volume.Result
 	if err := g.serve(ctx, &op, enc, &res); err != nil {

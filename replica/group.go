@@ -39,7 +39,7 @@ type snapshotter interface {
 const (
 	maxMsgBytes     = 1 << 20 // entries in one append message (one entry may be larger)
 	maxInflightMsgs = 512     // append messages under way to one replica; their bytes: half of Options.UnderWayBytes
-	maxApplyBytes   = 8 << 20 // committed entries handed to the applier at once
+	maxApplyBytes   = 8 << 20 // committed entries handed to the applier at once; a quarter of Options.UnderWayBytes where that is less
 )
 
 // calmRounds is after how many rounds with a single event a group counts as used by one operation at a
@@ -204,8 +204,8 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 		Applied:                   index,
 		AsyncStorageWrites:        true,
 		MaxSizePerMsg:             maxMsgBytes,
-		MaxCommittedSizePerReady:  maxApplyBytes,
-		MaxUncommittedEntriesSize: 2 * uint64(opt.UnderWayBytes), // Raft refuses what is beyond it; proposals.reserve keeps us below
+		MaxCommittedSizePerReady:  min(maxApplyBytes, uint64(opt.UnderWayBytes)/4), // one entry at least
+		MaxUncommittedEntriesSize: 2 * uint64(opt.UnderWayBytes),                   // Raft refuses what is beyond it; proposals.reserve keeps us below
 		MaxInflightMsgs:           maxInflightMsgs,
 		MaxInflightBytes:          max(uint64(opt.UnderWayBytes)/2, maxMsgBytes), // Raft wants at least MaxSizePerMsg
 		CheckQuorum:               true,

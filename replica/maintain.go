@@ -69,12 +69,17 @@ func (n *Node) checkpointGroup(ctx context.Context, g *group, last map[uint64]ti
 	}
 }
 
-// shrinkLog keeps the log below its limit. Entries are kept beyond their checkpoint for replicas
+// logUse is how much of the log's limits is used, on the disk or in memory: 1 is all.
+func (n *Node) logUse() float64 {
+	return max(float64(n.wal.Bytes())/float64(n.opt.LogBytes), float64(n.wal.IndexBytes())/float64(n.opt.LogIndexBytes))
+}
+
+// shrinkLog keeps the log below its limits. Entries are kept beyond their checkpoint for replicas
 // that lag, until the log has half its limit; then the groups that hold the oldest segment drop
 // what their checkpoints cover, after a new checkpoint where that is too old. While a replica is
 // being brought up to date they wait until the log has its limit.
 func (n *Node) shrinkLog(ctx context.Context, last map[uint64]time.Time) {
-	if n.wal.Bytes() <= n.opt.LogBytes/2 {
+	if n.logUse() <= 0.5 {
 		return
 	}
 	for _, id := range n.wal.Oldest() {
@@ -82,7 +87,7 @@ func (n *Node) shrinkLog(ctx context.Context, last map[uint64]time.Time) {
 		if g == nil {
 			continue // its replica is out of service: the log stays until it is mended or removed
 		}
-		if n.wal.Bytes() <= n.opt.LogBytes && g.feeds() {
+		if n.logUse() <= 1 && g.feeds() {
 			continue
 		}
 		if first, err := g.store.FirstIndex(); err == nil && g.checkpointed.Load() >= first {

@@ -125,7 +125,7 @@ func (n *Node) open() error {
 	}
 	n.measureSpace()
 	n.wal, err = wal.Open(n.opt.Disk.Sub(logDir), wal.Options{
-		SegmentBytes: n.opt.SegmentBytes, CacheBytes: n.opt.LogCacheBytes,
+		SegmentBytes: n.opt.SegmentBytes, CacheBytes: n.opt.LogCacheBytes, QueueBytes: n.opt.ReceivedBytes,
 		OnSync: func(took time.Duration, bytes, _ int) {
 			n.speed.synced(took, n.opt.Clock())
 			n.counters.synced(took, bytes)
@@ -166,7 +166,8 @@ func (n *Node) connect() (Network, error) {
 		return n.opt.Network(n.id, n, n.admit)
 	}
 	return transport.Listen(transport.Options{Listen: n.opt.Listen, Listener: n.opt.Listener, Self: n.id,
-		Identity: n.identity.transport(), Handler: n, Log: n.log, Join: n.admit})
+		Identity: n.identity.transport(), Handler: n, Log: n.log, Join: n.admit,
+		QueueBytes: int(n.opt.QueueBytes), AnsweringBytes: int(n.opt.AnsweringBytes)})
 }
 
 // stop undoes open, in reverse.
@@ -329,8 +330,12 @@ func (n *Node) route(ctx context.Context, vol volume.ID) (*group, []uint64, erro
 	}
 }
 
-// Raft gets messages from another node (transport.Handler).
+// Raft gets messages from another node (transport.Handler). Entries are taken in only as fast as the log
+// writes them: else that node's memory, and not this one's, would say how many wait here.
 func (n *Node) Raft(from uint64, ms []transport.Message) {
+	if slices.ContainsFunc(ms, func(m transport.Message) bool { return len(m.Raft.GetEntries()) > 0 }) {
+		n.wal.AwaitRoom()
+	}
 	for i := 0; i < len(ms); {
 		id := ms[i].Group
 		var events []event

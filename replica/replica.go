@@ -42,6 +42,7 @@ type Network interface {
 	SetPeers(map[uint64]string)
 	Send(to uint64, ms []transport.Message) (dropped bool)
 	Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte, error)
+	Free(answer []byte) // takes the memory of Call's answer back; not required
 	Connected(to uint64) bool
 	Close() error
 }
@@ -59,8 +60,12 @@ type Options struct {
 
 	LogBytes             int64         // most bytes of log kept for replicas that lag; default 2 GiB
 	SegmentBytes         int64         // default 64 MiB
+	LogIndexBytes        int64         // memory for the places of the entries that are kept: fewer are, where it is less than LogBytes' would take; default 64 MiB
 	LogCacheBytes        int64         // default 32 MiB
 	UnderWayBytes        int64         // proposals between acceptance and apply, per group, and half of it sent ahead to one replica; default 32 MiB
+	ReceivedBytes        int64         // entries that came from other nodes and wait for this one's log; default 32 MiB
+	QueueBytes           int64         // messages queued for one other node; default 32 MiB
+	AnsweringBytes       int64         // requests of other nodes that are being answered, with their answers; default 64 MiB
 	CheckpointInterval   time.Duration // default 60 s
 	ResyncBytesPerSecond int64         // most that a replica which fell behind fetches; 0: no bound
 	ReplaceAfter         time.Duration // how long a node is out of touch before others get its replicas; 0: never
@@ -107,6 +112,7 @@ func (o Options) withDefaults() Options {
 	}
 	set(&o.LogBytes, 2<<30)
 	set(&o.SegmentBytes, 64<<20)
+	set(&o.LogIndexBytes, 64<<20)
 	set(&o.LogCacheBytes, 32<<20)
 	set(&o.UnderWayBytes, 32<<20)
 	setTime(&o.CheckpointInterval, time.Minute)

@@ -89,7 +89,8 @@ func (g *group) restore(m *raftpb.Message) error {
 		if conf, err = proto.Marshal(meta.GetConfState()); err == nil {
 			err = sn.Restore(m.GetSnapshot().GetData(), index, term, conf)
 		}
-	} else if err = g.applyOwnLog(g.store.HardState().GetCommit()); err == nil {
+	} else if err = g.applyOwnLog(g.store.HardState().GetCommit()); err == nil && g.applied.get() < index {
+		// Not another time for one that was sent while the last was being installed.
 		err = g.resyncVolume(index)
 	}
 	if err != nil {
@@ -229,6 +230,7 @@ func (g *group) fetchObject(ctx context.Context, id volume.FileID, off uint64, p
 		return fmt.Errorf("%w: %d bytes instead of %d", errSource, len(b), len(p))
 	}
 	copy(p, b)
+	g.net.Free(b)
 	return g.spare(ctx, len(p))
 }
 

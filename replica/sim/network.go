@@ -232,6 +232,9 @@ func (n *Network) target(from, to uint64) (*endpoint, time.Duration) {
 
 func (e *endpoint) SetPeers(map[uint64]string) {}
 
+// Free: the garbage collector does it.
+func (e *endpoint) Free([]byte) {}
+
 func (e *endpoint) Connected(to uint64) bool {
 	out, _ := e.net.target(e.self, to)
 	back, _ := e.net.target(to, e.self)

@@ -224,6 +224,83 @@ func TestCluster_SnapshotLost(t *testing.T) {
 	})
 }
 
+// Goal: what is sent to a replica that is slow to come back is not fetched once more for each snapshot message
+// that was sent meanwhile. Method: its resync is so slow that the primary takes the snapshot for lost, and sends
+// others.
+func TestCluster_SnapshotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent, begun := make(chan struct{}, 100), make(chan struct{}, 100)
+		c := New(t, 14, 3, shortLog, func(o *replica.Options) {
+			o.Log = slog.New(logWatch{logWatch{slog.DiscardHandler, "sent snapshot[", sent}, "resync begins", begun})
+			o.ResyncBytesPerSecond = 4000 // 16 s
+		})
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.Transfer(vol, 1)
+		c.Crash(3)
+		write := func(times int) {
+			for n := range times {
+				if res, err := c.Do(1, vol, writeOp(f, 0, pattern(n%256)), time.Second); err != nil || res.Err != 0 {
+					t.Fatal(err, res.Err)
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		write(256)
+		for len(sent) > 0 { // those of the members that joined
+			<-sent
+		}
+		for len(begun) > 0 {
+			<-begun
+		}
+		c.Start(3)
+		<-begun
+		for range 5 {
+			time.Sleep(5 * time.Second)
+			write(2)
+		}
+		c.waitUpToDate(vol)
+		if len(sent) < 3 {
+			t.Errorf("%d snapshots were sent: too few to show anything", len(sent))
+		}
+		if n := 1 + len(begun); n > 2 { // another after the first, if the log did not reach so far
+			t.Errorf("%d resyncs for %d snapshots", n, len(sent))
+		}
+	})
+}
+
+// Goal: the log's index has its bound in memory, however small the entries are: who was away for longer needs
+// a resync. Method: 2,000 entries, with an index for 1,000 and then for 100,000.
+func TestCluster_LogIndex(t *testing.T) {
+	for _, kept := range []int64{1_000, 100_000} {
+		synctest.Test(t, func(t *testing.T) {
+			begun := make(chan struct{}, 100)
+			c := New(t, 15, 3, func(o *replica.Options) {
+				o.LogIndexBytes, o.CheckpointInterval = kept*24, 5*time.Second
+				o.Log = slog.New(logWatch{slog.DiscardHandler, "resync begins", begun})
+			})
+			vol := c.Volume("v")
+			f := c.create(vol, "f")
+			c.Transfer(vol, 1)
+			c.Crash(3)
+			for len(begun) > 0 { // those of the members that joined
+				<-begun
+			}
+			for n := range 2_000 {
+				if res, err := c.Do(1, vol, writeOp(f, 0, []byte{byte(n)}), time.Second); err != nil || res.Err != 0 {
+					t.Fatal(err, res.Err)
+				}
+			}
+			time.Sleep(10 * time.Second)
+			c.Start(3)
+			c.waitUpToDate(vol)
+			if cut := len(begun) > 0; cut != (kept < 2_000) {
+				t.Errorf("index for %d entries: the log was cut: %v", kept, cut)
+			}
+		})
+	}
+}
+
 // logWatch tells when a message that contains text is logged.
 type logWatch struct {
 	slog.Handler
@@ -242,7 +319,7 @@ func (w logWatch) Handle(_ context.Context, r slog.Record) error {
 		default:
 		}
 	}
-	return nil
+	return w.Handler.Handle(context.Background(), r)
 }
 
 // Transfer makes node the primary.

@@ -238,6 +238,9 @@ func (c *conn) gather(buf []byte, frames []*buffer) ([]byte, error) {
 	return buf, spill()
 }
 
+// smallAnswerBytes: an answer up to this size has memory of its own, which nobody needs to give back.
+const smallAnswerBytes = 4 << 10
+
 // read takes in answers. Those to calls that were given up are skipped.
 func (q *caller) read(c *conn) error {
 	for {
@@ -254,7 +257,12 @@ func (q *caller) read(c *conn) error {
 			}
 			continue
 		}
-		body := make([]byte, size)
+		var body []byte
+		if size <= smallAnswerBytes {
+			body = make([]byte, size)
+		} else {
+			body = q.pool.get(size).b[:size]
+		}
 		if _, err := io.ReadFull(c.in, body); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -283,12 +284,89 @@ func TestWindow(t *testing.T) {
 // Goal: the answer to a call that was cancelled meanwhile is not sent, nor counted twice.
 func TestServer_CancelledAnswer(t *testing.T) {
 	s := &server{t: &Transport{}, live: make(map[uint64]*request)}
-	s.drained.L = &s.mu
-	r := &request{id: 4, size: 100, cancel: func() {}}
+	s.room = window{maxCalls: 1, calls: 1, bytes: 300}
+	r := &request{id: 4, body: &buffer{b: make([]byte, 100)}, cancel: func() {}}
 	s.live[4], s.bytes = r, 100
 	s.cancel(4)
-	s.answer(r, &buffer{b: make([]byte, callHead)}) // would panic if it wrote: no connection
-	if s.bytes != 0 || len(s.answers) != 0 {
-		t.Errorf("%d bytes counted, %d answers queued", s.bytes, len(s.answers))
+	s.answer(r, &buffer{b: make([]byte, callHead), held: 300}) // would panic if it wrote: no connection
+	if s.bytes != 0 || len(s.answers) != 0 || s.room.calls != 0 || s.room.bytes != 0 {
+		t.Errorf("%d bytes counted, %d answers queued, %d bytes of the room taken", s.bytes, len(s.answers), s.room.bytes)
 	}
+}
+
+// Goal: requests that are being answered take a bounded part of the memory, whatever the other node sends,
+// and all of them are answered. Method: 40 calls at once of 200 KB each with room for four; those that are
+// served wait until no more come.
+func TestServer_Room(t *testing.T) {
+	ca := newAuthority(t, 1)
+	one := startNode(t, ca.identity(1))
+	const fit = 4
+	two := startNode(t, ca.identity(2), func(o *Options) { o.AnsweringBytes = fit * 2 * (272 << 10) })
+	let, begun := make(chan struct{}), make(chan struct{}, 40)
+	two.seen.set(func(r *recorder) {
+		r.onCall = func(_ context.Context, _ NodeID, req, reply []byte) ([]byte, error) {
+			begun <- struct{}{}
+			<-let
+			return append(reply, req...), nil
+		}
+	})
+	one.SetPeers(map[NodeID]string{2: two.addr()})
+	two.SetPeers(map[NodeID]string{1: one.addr()})
+	one.seen.awaitEvents(t, "up 2")
+	var all sync.WaitGroup
+	for i := range 40 {
+		all.Go(func() {
+			req := bytes.Repeat([]byte{byte(i)}, 200_000)
+			got, err := one.Call(context.Background(), 2, req)
+			if err != nil || !bytes.Equal(got, req) {
+				t.Errorf("call %d: %v, or its answer is another's", i, err)
+			}
+			one.Free(got)
+		})
+	}
+	for range fit {
+		<-begun
+	}
+	select {
+	case <-begun:
+		t.Errorf("more than %d are served at once", fit)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(let)
+	all.Wait()
+}
+
+// Goal: a node whose calls are all waiting, and whose connection is lost, is let in again: the reader that
+// waits for room notices.
+func TestServer_RoomAndLoss(t *testing.T) {
+	ca := newAuthority(t, 1)
+	one := startNode(t, ca.identity(1))
+	two := startNode(t, ca.identity(2), func(o *Options) { o.AnsweringBytes = 1 })
+	let, begun := make(chan struct{}), make(chan struct{}, 8)
+	defer close(let)
+	two.seen.set(func(r *recorder) {
+		r.onCall = func(_ context.Context, _ NodeID, _, reply []byte) ([]byte, error) {
+			begun <- struct{}{}
+			<-let
+			return reply, nil
+		}
+	})
+	one.SetPeers(map[NodeID]string{2: two.addr()})
+	two.SetPeers(map[NodeID]string{1: one.addr()})
+	one.seen.awaitEvents(t, "up 2")
+	two.seen.awaitEvents(t, "up 1")
+	for range 2 {
+		go one.Call(context.Background(), 2, []byte("x"))
+	}
+	<-begun
+	for q, sent := one.peer(2).calls, false; !sent; { // the second waits for the first
+		q.mu.Lock()
+		sent = len(q.pending) == 2 && len(q.waiting) == 0
+		q.mu.Unlock()
+	}
+	one.SetPeers(nil)
+	one.SetPeers(map[NodeID]string{2: two.addr()})
+	one.seen.awaitEvents(t, "up 2", "down 2", "up 2")
+	go one.Call(context.Background(), 2, []byte("y"))
+	<-begun // over the new connection, while the first is still being served
 }

@@ -95,6 +95,8 @@ func (r *recorder) Call(ctx context.Context, from NodeID, req, reply []byte) ([]
 	return append(reply, req...), nil
 }
 
+func (r *recorder) AnswerBytes(req []byte) int { return len(req) }
+
 func (r *recorder) PeerUp(node NodeID) {
 	r.note(func() { r.events = append(r.events, fmt.Sprintf("up %d", node)) })
 }

@@ -62,7 +62,7 @@ func (t *Transport) startPeer(id NodeID, addr string, after <-chan struct{}) *pe
 		calls:  newCaller(id, &t.pool),
 	}
 	p.queues[beatLane-1] = newRaftQueue(beatQueueBytes)
-	p.queues[bulkLane-1] = newRaftQueue(bulkQueueBytes)
+	p.queues[bulkLane-1] = newRaftQueue(t.opt.QueueBytes)
 	p.ctx, p.stop = context.WithCancel(t.ctx)
 	carried := [lanes]traffic{p.queues[0], p.queues[1], p.calls}
 	for i := range p.links {

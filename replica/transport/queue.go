@@ -84,7 +84,7 @@ func signal(wake chan struct{}) {
 func (q *raftQueue) push(one queued) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.c == nil || q.bytes+one.p.bytes > q.limitBytes {
+	if q.c == nil || q.bytes > 0 && q.bytes+one.p.bytes > q.limitBytes {
 		return false
 	}
 	q.bytes += one.p.bytes

@@ -16,23 +16,25 @@ type server struct {
 	ctx context.Context // ends with the connection
 	buf []byte          // of whoever writes
 
-	mu       sync.Mutex
-	drained  sync.Cond           // signalled when answers was written, or the connection is gone
-	live     map[uint64]*request // unanswered and not cancelled
-	bytes    int                 // of their requests
-	waiting  []*request          // those of live that no goroutine serves yet
-	serving  int                 // goroutines, at most maxServing
-	answers  []*buffer
-	queued   int  // bytes of answers
-	writing  bool // a goroutine is writing answers
-	lastSize int  // of the last answer: the next is probably like it
-	ended    bool
+	// room is what requests take from when they are read until their answers are written: the buffer of
+	// each, and one for its answer. Where there is none, nothing is read.
+	room window
+
+	mu      sync.Mutex
+	live    map[uint64]*request // unanswered and not cancelled
+	bytes   int                 // of their requests
+	waiting []*request          // those of live that no goroutine serves yet
+	serving int                 // goroutines, at most maxServing
+	answers []*buffer
+	writing bool // a goroutine is writing answers
+	ended   bool
 }
 
 type request struct {
 	id     uint64
-	body   []byte
-	size   int
+	body   *buffer
+	answer int // bytes that its answer may take
+	held   int // what it has of the server's room
 	ctx    context.Context
 	cancel context.CancelFunc
 }
@@ -41,14 +43,16 @@ type request struct {
 func (t *Transport) serveCalls(c *conn) error {
 	ctx, cancel := context.WithCancel(t.ctx)
 	s := &server{t: t, c: c, ctx: ctx, live: make(map[uint64]*request)}
-	s.drained.L = &s.mu
+	s.room.maxCalls = maxCalls
+	t.running.Go(func() { // read may be waiting for room, and not see the end
+		<-c.gone
+		cancel()
+	})
 	err := s.read()
 	c.fail(err)
-	cancel()
 	s.mu.Lock()
 	s.ended = true
 	s.waiting, s.answers = nil, nil
-	s.drained.Broadcast()
 	s.mu.Unlock()
 	return err
 }
@@ -83,8 +87,15 @@ func (s *server) accept(id uint64, size int) error {
 	if excess || again {
 		return fmt.Errorf("%w: it sent more calls than it may, or one call twice", errGarbage)
 	}
-	r := &request{id: id, size: size, body: make([]byte, size)}
-	if _, err := io.ReadFull(s.c.in, r.body); err != nil {
+	r := &request{id: id, body: s.t.pool.get(size)}
+	r.body.b = r.body.b[:size]
+	if _, err := io.ReadFull(s.c.in, r.body.b); err != nil {
+		return err
+	}
+	r.answer = callHead + s.t.opt.Handler.AnswerBytes(r.body.b)
+	r.held = cap(r.body.b) + poolRound(r.answer)
+	s.room.resize(s.t.answeringShare())
+	if err := s.room.enter(s.ctx, r.held); err != nil {
 		return err
 	}
 	r.ctx, r.cancel = context.WithCancel(s.ctx)
@@ -111,21 +122,24 @@ func (s *server) cancel(id uint64) {
 	}
 	r.cancel()
 	s.forget(r)
-	s.waiting = slices.DeleteFunc(s.waiting, func(w *request) bool { return w == r })
+	if i := slices.Index(s.waiting, r); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		s.t.pool.put(r.body)
+		s.room.leave(r.held)
+	}
 }
 
 func (s *server) forget(r *request) {
 	delete(s.live, r.id)
-	s.bytes -= r.size
+	s.bytes -= len(r.body.b)
 }
 
 // serve answers r and then whatever waits.
 func (s *server) serve(r *request) {
 	for r != nil {
-		reply := s.t.pool.get(s.guess())
-		body, err := s.t.opt.Handler.Call(r.ctx, s.c.node, r.body, append(reply.b, make([]byte, callHead)...))
+		reply := s.t.pool.get(r.answer)
+		body, err := s.t.opt.Handler.Call(r.ctx, s.c.node, r.body.b, append(reply.b, make([]byte, callHead)...))
 		r.cancel()
-		r.body = nil
 		if err == nil && len(body)-callHead > maxBodyBytes {
 			err = fmt.Errorf("answer of %d bytes: %w", len(body)-callHead, ErrTooLarge)
 		}
@@ -139,16 +153,10 @@ func (s *server) serve(r *request) {
 			body = append(body, text[:min(len(text), maxFailureBytes)]...)
 		}
 		appendCallHead(body[:0], kind, r.id, len(body)-callHead)
-		reply.b = body
+		reply.b, reply.held = body, r.held
 		s.answer(r, reply)
 		r = s.next()
 	}
-}
-
-func (s *server) guess() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lastSize
 }
 
 // answer queues an answer, unless nobody waits for it, and writes what is queued when no other
@@ -156,24 +164,23 @@ func (s *server) guess() int {
 func (s *server) answer(r *request, reply *buffer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.writing && s.queued > maxAnswerBytes && !s.ended {
-		s.drained.Wait()
+	wanted := s.live[r.id] == r && !s.ended
+	if wanted {
+		s.forget(r)
 	}
-	if s.live[r.id] != r || s.ended {
-		s.t.pool.put(reply)
+	s.t.pool.put(r.body)
+	if !wanted {
+		s.free(reply)
 		return
 	}
-	s.forget(r)
-	s.lastSize = len(reply.b)
 	s.answers = append(s.answers, reply)
-	s.queued += len(reply.b)
 	if s.writing {
 		return
 	}
 	s.writing = true
 	for len(s.answers) > 0 && !s.ended {
 		batch := s.answers
-		s.answers, s.queued = nil, 0
+		s.answers = nil
 		s.mu.Unlock()
 		err := s.write(batch)
 		s.mu.Lock()
@@ -181,9 +188,15 @@ func (s *server) answer(r *request, reply *buffer) {
 			s.c.fail(err) // read notices and ends the rest
 			break
 		}
-		s.drained.Broadcast()
 	}
 	s.writing = false
+}
+
+// free takes back an answer, and what it had of the room.
+func (s *server) free(reply *buffer) {
+	held := reply.held
+	s.t.pool.put(reply)
+	s.room.leave(held)
 }
 
 func (s *server) write(batch []*buffer) (err error) {
@@ -192,7 +205,7 @@ func (s *server) write(batch []*buffer) (err error) {
 		return err
 	}
 	for _, b := range batch {
-		s.t.pool.put(b)
+		s.free(b)
 	}
 	return s.c.wire.flush()
 }

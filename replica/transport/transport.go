@@ -10,6 +10,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,11 +45,14 @@ type Handler interface {
 	// peer call it concurrently. All messages found buffered come in one call. The slice is used
 	// again after return; the messages, and the entries' data, belong to the handler.
 	Raft(from NodeID, ms []Message)
-	// Call answers one request by appending to reply, in a goroutine of its own. req belongs to
-	// the handler; reply goes back to the transport with the answer. An error travels as text and
+	// Call answers one request by appending to reply, in a goroutine of its own. req may be used until
+	// it returns; reply goes back to the transport with the answer. An error travels as text and
 	// comes out of Transport.Call at the other end as *RemoteError. ctx ends when the caller gives
 	// up or its connection is gone; Call must return soon after.
 	Call(ctx context.Context, from NodeID, req []byte, reply []byte) ([]byte, error)
+	// AnswerBytes is about the most that Call will append to answer req, however long that is: memory for
+	// it is set aside before Call is called, and reply has the room.
+	AnswerBytes(req []byte) int
 	// PeerUp says that all lanes to node are connected.
 	PeerUp(node NodeID)
 	// PeerDown says that a connection to node was lost, once per PeerUp. refused: connecting
@@ -67,6 +71,11 @@ type Options struct {
 	// is known about who asks. Its error travels as text. nil: joins are refused.
 	Join func(ctx context.Context, remote net.Addr, request []byte) ([]byte, error)
 
+	// What is kept in memory, at most: messages queued for one other node (default 32 MiB), and the
+	// requests of all other nodes that are being answered, with their answers (default 64 MiB; each node
+	// has an equal part). One message, and one request of each node, may be larger.
+	QueueBytes, AnsweringBytes int
+
 	// Dial and Listener replace the TCP network, for tests and for sockets made by others. Dial's
 	// error matches syscall.ECONNREFUSED when nobody listens.
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
@@ -80,12 +89,10 @@ const (
 
 	MaxJoinAnswerBytes = 1 << 20
 
-	bulkQueueBytes  = 32 << 20 // queued for one peer's bulk lane, with what is being written
 	beatQueueBytes  = 1 << 20  // the same for its beat lane
 	maxCalls        = 1024     // unanswered calls to one peer; more wait
 	maxCallBytes    = 64 << 20 // bytes of their requests
 	maxServing      = 256      // goroutines that answer one connection's calls
-	maxAnswerBytes  = 32 << 20 // answers queued on one connection before answering pauses
 	maxHandshakes   = 128      // accepted connections that have not said who they are
 	maxJoins        = 4        // joins answered at once
 	maxBatch        = 256      // messages in one Handler.Raft
@@ -170,6 +177,8 @@ func Listen(opt Options) (*Transport, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
+	opt.QueueBytes = cmp.Or(opt.QueueBytes, 32<<20)
+	opt.AnsweringBytes = cmp.Or(opt.AnsweringBytes, 64<<20)
 	if opt.Dial == nil {
 		opt.Dial = dialTCP
 	}
@@ -242,7 +251,8 @@ func (t *Transport) Send(to NodeID, ms []Message) (dropped bool) {
 	return p.send(ms)
 }
 
-// Call sends parts, joined, as one request and returns the answer, which belongs to the caller.
+// Call sends parts, joined, as one request and returns the answer, which belongs to the caller, who may
+// give it to Free.
 // The parts' memory is the caller's again on return. It waits while too many calls to the node
 // are unanswered. Errors: ErrNotConnected (nothing was sent), ErrBroken (outcome unknown),
 // ctx.Err() (outcome unknown), ErrTooLarge, or the other node's *RemoteError.
@@ -253,6 +263,10 @@ func (t *Transport) Call(ctx context.Context, to NodeID, parts ...[]byte) ([]byt
 	}
 	return p.calls.call(ctx, parts)
 }
+
+// Free takes the memory of an answer back, for another one; nobody may use it any more. An answer that is
+// never given to it is left to the garbage collector.
+func (t *Transport) Free(answer []byte) { t.pool.put(&buffer{b: answer}) }
 
 // Connected reports whether all lanes to the node are connected.
 func (t *Transport) Connected(node NodeID) bool {
@@ -274,6 +288,13 @@ func (t *Transport) Close() error {
 	}
 	t.running.Wait()
 	return err
+}
+
+// answeringShare is what one node's requests may take while they are being answered.
+func (t *Transport) answeringShare() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.opt.AnsweringBytes / max(1, len(t.peers))
 }
 
 func (t *Transport) isClosed() bool {

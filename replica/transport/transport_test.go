@@ -129,8 +129,8 @@ func TestTransport_Bounds(t *testing.T) {
 	}
 	q := one.peer(2).queues[bulkLane-1]
 	q.mu.Lock()
-	if q.bytes > bulkQueueBytes || q.bytes < bulkQueueBytes/2 {
-		t.Errorf("%d bytes are queued, the bound is %d", q.bytes, bulkQueueBytes)
+	if q.bytes > one.opt.QueueBytes || q.bytes < one.opt.QueueBytes/2 {
+		t.Errorf("%d bytes are queued, the bound is %d", q.bytes, one.opt.QueueBytes)
 	}
 	q.mu.Unlock()
 	beat := plainMessage(raftpb.MessageType_MsgHeartbeat, 0)

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// window bounds the unanswered calls to one node, in number and in bytes. Who comes first gets in
-// first.
+// window bounds the unanswered calls to one node, or of one node, in number and in bytes. Who comes first
+// gets in first. A call that is alone gets in, however large it is.
 type window struct {
 	maxCalls, maxBytes int
 
@@ -22,7 +22,7 @@ type waiter struct {
 	in    chan struct{} // closed when the waiter is in
 }
 
-// enter waits for room. bytes is at most maxBytes.
+// enter waits for room.
 func (w *window) enter(ctx context.Context, bytes int) error {
 	w.mu.Lock()
 	if len(w.line) == 0 && w.fits(bytes) {
@@ -61,8 +61,15 @@ func (w *window) leave(bytes int) {
 	w.mu.Unlock()
 }
 
+// resize changes the most bytes.
+func (w *window) resize(maxBytes int) {
+	w.mu.Lock()
+	w.maxBytes = maxBytes
+	w.mu.Unlock()
+}
+
 func (w *window) fits(bytes int) bool {
-	return w.calls < w.maxCalls && w.bytes+bytes <= w.maxBytes
+	return w.calls == 0 || w.calls < w.maxCalls && w.bytes+bytes <= w.maxBytes
 }
 
 func (w *window) admit() {

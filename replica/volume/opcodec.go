@@ -35,6 +35,8 @@ const (
 	offKind = 1
 	offTime = 8
 	offID   = 16
+
+	offGroups = 52
 )
 
 // Encode appends the operation to buf and returns the whole; or, for a Write with Room set,

@@ -79,6 +79,30 @@ func (r *Result) Encode(buf []byte) []byte {
 	return append(b, r.Data...)
 }
 
+// MaxResultHeadBytes is the most bytes that stand before Data in an encoded Result without entries.
+const MaxResultHeadBytes = 512
+
+// AnswerBytes is the most bytes that the Result of the encoded operation op takes, encoded itself; op
+// need not be valid.
+func AnswerBytes(op []byte) int {
+	if len(op) < opFixedBytes {
+		return MaxResultHeadBytes
+	}
+	d := decoder{b: op, off: opFixedBytes + 4*int(op[offGroups])}
+	switch Kind(op[offKind]) {
+	case ReadLink:
+		return MaxResultHeadBytes + maxName
+	case Read:
+		d.u64()
+		return MaxResultHeadBytes + int(min(d.u32(), MaxIOBytes))
+	case ReadDir:
+		d.u64()
+		d.u32()
+		return MaxResultHeadBytes + int(min(d.u32(), MaxIOBytes)) // each entry counts as more than it takes
+	}
+	return MaxResultHeadBytes
+}
+
 // Decode reads what Encode wrote; Data aliases b.
 func (r *Result) Decode(b []byte) error {
 	*r = Result{}

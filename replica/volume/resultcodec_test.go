@@ -44,6 +44,36 @@ func TestResult_RoundTrip(t *testing.T) {
 	}
 }
 
+// Goal: memory set aside for an answer is enough, and what stands before data is where the data are not.
+func TestResult_Bytes(t *testing.T) {
+	all := Change{Known: true, HasBefore: true, After: Attr{File: 1}}
+	r := Result{Obj: all, Dir: all, Dir2: all, Space: Space{1, 2, 3}}
+	if n := len(r.Encode(nil)); n > MaxResultHeadBytes {
+		t.Errorf("%d bytes before the data, said to be at most %d", n, MaxResultHeadBytes)
+	}
+	groups := Cred{Groups: []uint32{1, 2, 3}}
+	for _, c := range []struct {
+		op   Op
+		data int
+	}{
+		{Op{Kind: GetAttr, File: 1, Cred: groups}, 0},
+		{Op{Kind: ReadLink, File: 1, Cred: groups}, maxName},
+		{Op{Kind: Read, File: 1, Cred: groups, Count: 5000}, 5000},
+		{Op{Kind: Read, File: 1, Count: MaxIOBytes + 1}, MaxIOBytes},
+		{Op{Kind: ReadDir, File: 1, Cred: groups, Count: 10, Size: 3000}, 3000},
+	} {
+		enc, err := c.op.Encode(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := AnswerBytes(enc); n != MaxResultHeadBytes+c.data {
+			t.Errorf("operation %d: %d bytes for its answer, want %d and the head", c.op.Kind, n, c.data)
+		}
+	}
+	AnswerBytes([]byte{1, byte(Read)}) // whatever a node sends
+	AnswerBytes(append(make([]byte, offGroups), 0xff, 0, 0, 0))
+}
+
 func FuzzResult_Decode(f *testing.F) {
 	for _, r := range sampleResults() {
 		f.Add(r.Encode(nil))

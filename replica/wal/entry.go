@@ -15,6 +15,8 @@ type ref struct {
 	sizeForm uint32 // length of the data in the low 24 bits, form above
 }
 
+const refBytes = 24 // in memory
+
 func newRef(term uint64, segment, place, crc uint32, size int, form uint8) ref {
 	return ref{term, segment, place, crc, uint32(size) | uint32(form)<<24}
 }

@@ -35,6 +35,8 @@ type Options struct {
 	SegmentBytes int64
 	// CacheBytes is the most that recent entries take in memory over all groups; default 32 MiB.
 	CacheBytes int64
+	// QueueBytes is how many bytes of entries may wait for the disk before AwaitRoom waits; default 32 MiB.
+	QueueBytes int64
 	// SpareSegments are prepared ahead in the background; default 1.
 	SpareSegments int
 	// OnSync, when set, is told after each write how long it took, how many bytes it wrote and
@@ -45,6 +47,7 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	o.SegmentBytes = cmp.Or(o.SegmentBytes, 64<<20)
 	o.CacheBytes = cmp.Or(o.CacheBytes, 32<<20)
+	o.QueueBytes = cmp.Or(o.QueueBytes, 32<<20)
 	o.SpareSegments = cmp.Or(o.SpareSegments, 1)
 	switch {
 	case o.SegmentBytes < 64<<10 || o.SegmentBytes > 2<<30 || o.SegmentBytes%disk.BlockBytes != 0:
@@ -80,7 +83,9 @@ type Log struct {
 	work     sync.Cond  // the writer waits here: for items, or for a segment
 	prepare  sync.Cond  // the preparer waits here
 	writing  bool       // somebody writes
-	queue    []item     // bounded by what Raft lets be in flight (MaxUncommittedEntriesSize)
+	queue    []item     // bounded by what Raft lets be in flight, and by who calls AwaitRoom
+	queued   int64      // cacheCost of the entries in queue, and of those that are being written
+	room     sync.Cond  // queued went down, or the log ends
 	groups   map[uint64]*Group
 	closing  bool  // nothing more is taken
 	stopPrep bool  // the writer has returned
@@ -129,6 +134,7 @@ type item struct {
 	entries     []*raftpb.Entry
 	hard        hardState
 	index, term uint64
+	bytes       int64 // cacheCost of entries
 	done        func(error)
 	err         error // for this item alone
 }
@@ -145,10 +151,14 @@ func (l *Log) Append(a Append) {
 func (l *Log) enqueue(it item) { l.put(it, false) }
 
 func (l *Log) put(it item, lend bool) {
+	for _, e := range it.entries {
+		it.bytes += cacheCost(e)
+	}
 	l.mu.Lock()
 	closing := l.closing
 	if !closing {
 		l.queue = append(l.queue, it)
+		l.queued += it.bytes
 		if !lend && !l.writing { // whoever writes looks again
 			l.work.Signal()
 		}
@@ -157,6 +167,16 @@ func (l *Log) put(it item, lend bool) {
 	if closing && it.done != nil {
 		go it.done(cmp.Or(l.Err(), ErrClosed)) // not from here: the caller may hold a lock
 	}
+}
+
+// AwaitRoom waits while more than Options.QueueBytes of entries wait for the disk. Whoever takes entries in
+// from elsewhere calls it before the next ones; it ends when the log fails or is closed.
+func (l *Log) AwaitRoom() {
+	l.mu.Lock()
+	for l.queued > l.opt.QueueBytes && l.err == nil && !l.closing {
+		l.room.Wait()
+	}
+	l.mu.Unlock()
 }
 
 // Wake has the log's goroutine write what was appended with Lend, instead of the caller.
@@ -209,6 +229,17 @@ func (l *Log) Bytes() int64 {
 	return n
 }
 
+// IndexBytes returns what the places of the entries that are kept take in memory.
+func (l *Log) IndexBytes() int64 {
+	n := 0
+	for _, g := range l.allGroups(nil) {
+		g.mu.Lock()
+		n += len(g.refs)
+		g.mu.Unlock()
+	}
+	return int64(n) * refBytes
+}
+
 // Oldest returns the groups whose entries keep the oldest segment from being freed.
 func (l *Log) Oldest() (groups []uint64) {
 	l.mu.Lock()
@@ -257,6 +288,7 @@ func (l *Log) fail(err error) error {
 	}
 	l.work.Broadcast()
 	l.prepare.Broadcast()
+	l.room.Broadcast()
 	return l.err
 }
 
@@ -267,6 +299,7 @@ func (l *Log) Close() error {
 	first := !l.closing
 	l.closing = true
 	l.work.Broadcast()
+	l.room.Broadcast()
 	l.mu.Unlock()
 	<-l.stopped
 

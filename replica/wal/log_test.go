@@ -222,6 +222,62 @@ func testLend(t *testing.T) {
 	}
 }
 
+// Goal: who takes entries in waits while more than QueueBytes of them wait for the disk, and goes on when
+// they are written, or when the log ends.
+func TestLog_AwaitRoom(t *testing.T) { synctest.Test(t, testAwaitRoom) }
+
+func testAwaitRoom(t *testing.T) {
+	mem := disk.NewMem(1)
+	l := open(t, mem.FS(), Options{QueueBytes: 10_000})
+	goOn := make(chan error)
+	mem.OnOp(func(op, name string, off, n int64) error {
+		if op == "writesync" {
+			return <-goOn
+		}
+		return nil
+	})
+	g := l.Group(1)
+	waits := func(i uint64, bytes int) (room chan bool) {
+		l.Append(Append{Group: g, Entries: entries(i, i, 1, bytes)})
+		room = make(chan bool)
+		go func() {
+			l.AwaitRoom()
+			close(room)
+		}()
+		synctest.Wait()
+		return room
+	}
+	in := func(room chan bool) bool {
+		select {
+		case <-room:
+			return true
+		default:
+			return false
+		}
+	}
+	if !in(waits(1, 5_000)) {
+		t.Fatal("no room for half of what there is room for")
+	}
+	second := waits(2, 5_000)
+	if in(second) {
+		t.Fatal("room, with more waiting than there may be")
+	}
+	goOn <- nil // the segment's first frame
+	goOn <- nil
+	synctest.Wait()
+	if !in(second) {
+		t.Error("no room, with half of it written")
+	}
+	third := waits(3, 20_000)
+	goOn <- nil
+	goOn <- errors.New("disk gone")
+	synctest.Wait()
+	if !in(third) {
+		t.Error("who waits is not told that the log has failed")
+	}
+	_ = l.Close()
+}
+
 func TestLog_LargeEntries(t *testing.T) {
 	mem := disk.NewMem(1)
 	l := open(t, mem.FS(), Options{CacheBytes: 1})

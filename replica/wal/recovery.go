@@ -30,7 +30,7 @@ func Open(files disk.FS, opt Options, logger *slog.Logger) (*Log, error) {
 		done:   make(chan struct{}), stopped: make(chan struct{}), prepared: make(chan struct{}),
 		groups: map[uint64]*Group{},
 	}
-	l.work.L, l.prepare.L = &l.mu, &l.mu
+	l.work.L, l.prepare.L, l.room.L = &l.mu, &l.mu, &l.mu
 	if err := l.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open write-ahead log %s: %w", files.Path("."), err), l.closeFiles())
 	}

@@ -83,8 +83,14 @@ func (l *Log) writeQueue() {
 	l.handle(w.batch)
 	l.steps.Add(1)
 	l.busy.Store(false)
+	written := int64(0)
+	for i := range w.batch {
+		written += w.batch[i].bytes
+	}
 	clear(w.batch)
 	l.mu.Lock()
+	l.queued -= written
+	l.room.Broadcast()
 	l.writing = false
 	l.mu.Unlock()
 }

@@ -17,7 +17,7 @@ E2E_PACKAGES   = iproute2 procps util-linux user-mode-linux mount nfs-common rpc
 PLUGIN_PACKAGES = perl libjson-perl libperl-critic-perl
 DEB_PACKAGES   = dpkg-dev debhelper fakeroot lintian man-db systemd
 APT_PACKAGES   = apt-utils gpg gpg-agent gpgconf
-BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-container mmdebstrap e2fsprogs mount
+BOOT_PACKAGES  = $(DEB_PACKAGES) $(APT_PACKAGES) iproute2 util-linux systemd-container mmdebstrap e2fsprogs mount user-mode-linux
 
 .DEFAULT_GOAL = help
 .PHONY: help build test lint rules race sim plugin-test demo drill-local bench bench-quick e2e deb apt-repo boot copyright deps tidy clean FORCE

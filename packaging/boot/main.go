@@ -1,10 +1,11 @@
 // Command boot tries the package as an admin meets it: three Debian systems with systemd, apt install
 // from a signed repository, the commands of README's set-up section, upgrade, removal and purge, the
-// journal, and a disk that hangs. The README of this folder says what is shown.
+// journal, a disk that hangs, what the agent may do to Proxmox HA, and the mount that the storage plugin makes. The
+// README of this folder says what is shown.
 //
 // It must never say PASS for what did not run, and never leave a process, mount or namespace behind.
 //
-// Floor 6: imports packaging/lab.
+// Floor 6: imports packaging/lab, packaging/lab/guest.
 package main
 
 import (
@@ -24,17 +25,18 @@ import (
 )
 
 // runTimeout bounds the whole run, the making of the tree aside.
-const runTimeout = 5 * time.Minute
+const runTimeout = 8 * time.Minute
 
 func main() {
 	dir := flag.String("dir", "", "where the machines' files go: a folder on a disk (default /var/tmp)")
 	older := flag.String("older", "", "the package that is installed first")
 	newer := flag.String("newer", "", "the package that it is upgraded to")
 	keep := flag.Bool("keep", false, "keep the machines' files and journals also when all is well")
+	parts := flag.String("parts", "", `only these parts of the trial, such as "set-up,HA" (default all)`)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *dir, *older, *newer, *keep); err != nil {
+	if err := run(ctx, *dir, *older, *newer, *parts, *keep); err != nil {
 		fmt.Println(err)
 		fmt.Println("boot: FAIL")
 		os.Exit(1)
@@ -42,11 +44,11 @@ func main() {
 	fmt.Println("boot: PASS")
 }
 
-func run(ctx context.Context, dir, older, newer string, keep bool) error {
+func run(ctx context.Context, dir, older, newer, parts string, keep bool) error {
 	if os.Geteuid() != 0 {
 		return errors.New("this needs root: it boots containers")
 	}
-	if err := lab.Need("ip", "unshare", "nsenter", "setsid", "systemd-nspawn", "mmdebstrap", "fsfreeze", "mke2fs",
+	if err := lab.Need("ip", "unshare", "nsenter", "setsid", "systemd-nspawn", "mmdebstrap", "fsfreeze", "mke2fs", "chattr", "linux.uml",
 		"apt-ftparchive", "gpg"); err != nil {
 		return err
 	}
@@ -54,7 +56,11 @@ func run(ctx context.Context, dir, older, newer string, keep bool) error {
 	if err != nil {
 		return err
 	}
-	tree, err := makeTree(ctx, filepath.Join(build, "boot-tree"))
+	tree, err := makeTree(ctx, filepath.Join(build, "boot-tree"), "systemd-sysv")
+	if err != nil {
+		return err
+	}
+	image, err := makeImage(ctx, build)
 	if err != nil {
 		return err
 	}
@@ -72,10 +78,10 @@ func run(ctx context.Context, dir, older, newer string, keep bool) error {
 		return err
 	}
 	report("four Debian systems are up", time.Since(began), 0)
-	t := &trial{repo: repo, nodes: machines.List[:3], spare: machines.List[3]}
+	t := &trial{repo: repo, machines: machines, nodes: machines.List[:3], spare: machines.List[3], image: image, parts: parts}
 	err = t.run(ctx)
 	if err != nil || keep {
-		t.saveJournals(machines)
+		t.saveJournals()
 	}
 	err = errors.Join(err, machines.Close())
 	if keep || err != nil && ctx.Err() == nil {
@@ -98,8 +104,9 @@ func report(what string, took, goal time.Duration) {
 	fmt.Printf("%-66s %8.2f s  %s\n", what, took.Seconds(), text)
 }
 
-// makeTree makes the file tree of a small Debian system, unless an earlier run has.
-func makeTree(ctx context.Context, tree string) (string, error) {
+// makeTree makes the file tree of a small Debian system with these packages (commas between), unless an earlier run
+// has.
+func makeTree(ctx context.Context, tree, packages string) (string, error) {
 	if _, err := os.Stat(tree); err == nil {
 		return tree, nil
 	}
@@ -108,7 +115,7 @@ func makeTree(ctx context.Context, tree string) (string, error) {
 	if err := os.RemoveAll(making); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd-sysv",
+	cmd := exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--variant=minbase", "--include="+packages,
 		"--customize-hook=rm -f $1/etc/apt/sources.list", "bookworm", making)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("mmdebstrap: %w: %s", err, out)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,10 +21,13 @@ const (
 
 // trial is the course of the test: each part finds the machines as the one before has left them.
 type trial struct {
-	repo    *repository
-	nodes   []*lab.Machine // the cluster's
-	spare   *lab.Machine   // for install and purge alone
-	writers []*writer
+	repo     *repository
+	machines *lab.Machines
+	nodes    []*lab.Machine // the cluster's
+	spare    *lab.Machine   // for install and purge alone
+	image    string         // of the system that the plugin's mount is tried on
+	parts    string         // names with commas between; "": all
+	writers  []*writer
 }
 
 func (t *trial) run(ctx context.Context) error {
@@ -32,8 +36,11 @@ func (t *trial) run(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"set-up", t.setUp}, {"journal", t.journal}, {"upgrade", t.upgrade}, {"stop", t.stop}, {"remove", t.remove},
-		{"hanging disk", t.hang}, {"data", t.data}, {"purge", t.purge},
+		{"hanging disk", t.hang}, {"data", t.data}, {"HA", t.ha}, {"mount", t.mount}, {"purge", t.purge},
 	} {
+		if t.parts != "" && !slices.Contains(strings.Split(t.parts, ","), part.name) {
+			continue
+		}
 		if err := part.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
@@ -309,13 +316,13 @@ func (t *trial) data(ctx context.Context) error {
 }
 
 // saveJournals keeps what the machines' journals have of trinas.
-func (t *trial) saveJournals(machines *lab.Machines) {
+func (t *trial) saveJournals() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	for _, m := range machines.List {
+	for _, m := range t.machines.List {
 		out, err := m.Run(ctx, "journalctl", "--no-pager", "-o", "short-precise", "-u", "trinas.service", "-u", "trinas.socket")
 		if err == nil {
-			err = os.WriteFile(filepath.Join(machines.Dir, m.Name+".journal"), out, 0o644)
+			err = os.WriteFile(filepath.Join(t.machines.Dir, m.Name+".journal"), out, 0o644)
 		}
 		if err != nil {
 			fmt.Println("no journal:", err)

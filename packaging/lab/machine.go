@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"trinas/agent/drill"
+	"trinas/nfsgw/nfs3"
 )
 
 // bootTimeout is how long a machine may take until its systemd has started everything.
@@ -101,6 +102,16 @@ func (ms *Machines) Close() error {
 		removeControlGroup(m.NS)
 	}
 	return err
+}
+
+// Cut pulls a machine's cable: it reaches nobody, and what it sends is lost.
+func (ms *Machines) Cut(ctx context.Context, m *Machine) error {
+	return ms.net.plug(ctx, m.Host, "down")
+}
+
+// Heal puts the cable back.
+func (ms *Machines) Heal(ctx context.Context, m *Machine) error {
+	return ms.net.plug(ctx, m.Host, "up")
 }
 
 // Remove deletes the machines' folder.
@@ -199,6 +210,9 @@ func (m *Machine) File(volume, name string, create bool) *drill.File {
 	return m.node.File(volume, name, create)
 }
 
+// DialNFS is Node's: a connection to the agent on this machine's loopback.
+func (m *Machine) DialNFS(ctx context.Context) (*nfs3.Client, error) { return m.node.DialNFS(ctx) }
+
 // Await calls holds every PollInterval until it returns nil or ctx ends.
 func (m *Machine) Await(ctx context.Context, what string, holds func() error) error {
 	for {
@@ -224,6 +238,18 @@ func (m *Machine) FreezeData(ctx context.Context, d time.Duration) error {
 	cmd := exec.CommandContext(ctx, "setsid", "nsenter", "-t", strconv.Itoa(m.cmd.Process.Pid), "-m", "sh", "-c", script, "sh",
 		filepath.Join(m.dir, "data"), fmt.Sprint(d.Seconds()))
 	_, err := output(cmd, m.Name+": fsfreeze")
+	return err
+}
+
+// SetImmutable has a folder below the machine's data directory take no new files and lose none, or lifts that: the
+// agent's writes fail, as on a disk that has failed in part.
+func (m *Machine) SetImmutable(ctx context.Context, folder string, yes bool) error {
+	how := "-i"
+	if yes {
+		how = "+i"
+	}
+	cmd := exec.CommandContext(ctx, "nsenter", "-t", strconv.Itoa(m.cmd.Process.Pid), "-m", "chattr", how, filepath.Join(m.dir, "data", folder))
+	_, err := output(cmd, m.Name+": chattr")
 	return err
 }
 

@@ -62,11 +62,13 @@ func (n *Node) configFile() string { return filepath.Join(n.Dir, "trinas.toml") 
 
 // File names a file in a volume's root directory, reached by NFS through the node's gateway.
 func (n *Node) File(volume, name string, create bool) *drill.File {
-	dial := func(ctx context.Context) (client *nfs3.Client, err error) {
-		nsErr := inNamespace(n.NS, func() { client, err = nfs3.Dial(ctx, n.NFS(), n.Name, true) })
-		return client, errors.Join(nsErr, err)
-	}
-	return drill.NewFile(dial, n.Name, volume, name, create)
+	return drill.NewFile(n.DialNFS, n.Name, volume, name, create)
+}
+
+// DialNFS connects to the node's gateway.
+func (n *Node) DialNFS(ctx context.Context) (client *nfs3.Client, err error) {
+	nsErr := inNamespace(n.NS, func() { client, err = nfs3.Dial(ctx, n.NFS(), n.Name, true) })
+	return client, errors.Join(nsErr, err)
 }
 
 // configure writes the agent's configuration: the defaults, but for places and addresses.

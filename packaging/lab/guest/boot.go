@@ -1,8 +1,8 @@
 // Package guest runs a machine with a Linux kernel of its own beside the lab's nodes: Debian's
 // user-mode-linux kernel, an ordinary program that needs no KVM, boots in a second or two and has
 // the kernel's NFS client. The machine's programs are those of the host: it sees the host's /usr,
-// /etc and so on read-only. It must never write outside of the folder it is given, and never
-// outlive the context it runs with.
+// /etc and so on read-only. Or it boots a Debian system of its own (Machine.Debian). It must never
+// write outside of the folder it is given, and never outlive the context it runs with.
 //
 //	host                                        guest
 //	Machine.Run                                 init (folder init: its first and only own program)
@@ -16,7 +16,7 @@ package guest
 
 import "time"
 
-// bootFile is where the initramfs holds what init has to do.
+// bootFile is where the initramfs holds what init has to do, and /run of a Debian system what is left of it.
 const bootFile = "/boot.json"
 
 // ShareDir is where the guest finds the folder that it has in common with the host.
@@ -37,6 +37,9 @@ type mount struct {
 
 // boot is what init is told in bootFile.
 type boot struct {
+	// Root is where one of Mounts is the file system of a Debian system, whose systemd becomes the first process.
+	// "": init stays it.
+	Root    string
 	Mounts  []mount
 	Modules []string // files, in the order to load them
 	Network []string // commands that set the network up, words separated by blanks

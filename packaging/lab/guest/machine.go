@@ -34,7 +34,7 @@ type Machine struct {
 	Dir     string   // where its files go; made by Run. Dir/share is the guest's ShareDir
 	Init    string   // the program of folder init, built without cgo
 	Prefix  []string // what the kernel is run by: ip netns exec NAME
-	Tap     string   // the tap device, in the namespace that Prefix enters (made with vnet_hdr)
+	Tap     string   // the tap device, in the namespace that Prefix enters (made with vnet_hdr); "": no network
 	Network []string // commands that the guest sets vec0, its end of Tap, and lo up with; words separated by blanks
 
 	Memory  string        // "512M"
@@ -43,6 +43,9 @@ type Machine struct {
 	Env     []string      // NAME=value, for the program
 	Limit   time.Duration // after it the guest is killed
 	Disk    string        // a file that the guest has as its disk /dev/ubda; "": no disk
+	// Debian: on Disk, ext4, is a Debian system that the guest boots, with systemd as its first process. The program
+	// is run when the boot has come to its end. Network and Modules are the system's own business.
+	Debian bool
 
 	Line func(string) // gets each line of output, without its end; called by one goroutine
 }
@@ -96,9 +99,11 @@ func (m *Machine) boot(ctx context.Context, initrd string) (int, error) {
 	args := append(slices.Clone(m.Prefix),
 		"unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", `"$@"; exit $?`, "sh",
 		kernel, "mem="+m.Memory, "initrd="+initrd, "uml_dir="+filepath.Join(m.Dir, "uml"), "umid=guest",
-		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=null,fd:3", "quiet", "loglevel=5", "printk.time=1",
-		fmt.Sprintf("vec0:transport=tap,ifname=%s,depth=128,gro=1,mac=52:54:00:%02x:%02x:%02x",
+		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=null,fd:3", "quiet", "loglevel=5", "printk.time=1")
+	if m.Tap != "" {
+		args = append(args, fmt.Sprintf("vec0:transport=tap,ifname=%s,depth=128,gro=1,mac=52:54:00:%02x:%02x:%02x",
 			m.Tap, rand.N(256), rand.N(256), rand.N(256)))
+	}
 	if m.Disk != "" {
 		args = append(args, "ubd0="+m.Disk) // what the guest syncs the kernel syncs on the host, by fdatasync
 	}
@@ -170,6 +175,7 @@ func (m *Machine) follow(out io.Reader, started chan<- struct{}) (int, error) {
 // hostDirs are the folders of the host that the guest sees, read-only.
 var hostDirs = [...]string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var"}
 
+// initramfs holds init, what it has to do, and empty folders.
 func (m *Machine) initramfs() ([]byte, error) {
 	init, err := os.ReadFile(m.Init)
 	if err != nil {
@@ -185,14 +191,56 @@ func (m *Machine) initramfs() ([]byte, error) {
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"HOME=/root", "TERM=dumb", "LANG=C.UTF-8",
 		}, m.Env...),
-		Mounts: []mount{
-			{Type: "proc", Source: "proc", Target: "/proc"},
-			{Type: "sysfs", Source: "sys", Target: "/sys"},
-			{Type: "devtmpfs", Source: "dev", Target: "/dev"},
-			{Type: "devpts", Source: "pts", Target: "/dev/pts", Data: "mode=620,ptmxmode=666"},
-			{Type: "tmpfs", Source: "shm", Target: "/dev/shm", Data: "mode=1777"},
-			{Type: "hostfs", Source: "share", Target: ShareDir, Data: m.Share()},
-		},
+	}
+	if m.Debian {
+		err = m.debian(&boot)
+	} else {
+		err = m.borrowed(&boot, &a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(boot)
+	if err != nil {
+		return nil, err
+	}
+	a.File("init", init)
+	a.File(strings.TrimPrefix(bootFile, "/"), b)
+	return a.Finish(), nil
+}
+
+// debian lays out a guest that boots the Debian system on its disk: its files, the kernel's modules, the shared folder, and init
+// in that.
+func (m *Machine) debian(boot *boot) error {
+	const root = "/sysroot"
+	boot.Root = root
+	boot.Mounts = []mount{
+		{Type: "devtmpfs", Source: "dev", Target: "/dev"},
+		{Type: "ext4", Source: "/dev/ubda", Target: root},
+		{Type: "tmpfs", Source: "run", Target: root + "/run", Data: "mode=755"},
+		{Type: "hostfs", Source: "modules", Target: root + "/lib/modules", Data: modulesDir, ReadOnly: true},
+		{Type: "hostfs", Source: "share", Target: root + ShareDir, Data: m.Share()},
+	}
+	return copyProgram(m.Init, filepath.Join(m.Share(), "init"))
+}
+
+func copyProgram(from, to string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o755)
+}
+
+// borrowed lays out a guest whose programs are the host's.
+func (m *Machine) borrowed(boot *boot, a *initramfs.Archive) error {
+	boot.Mounts = []mount{
+		{Type: "proc", Source: "proc", Target: "/proc"},
+		{Type: "sysfs", Source: "sys", Target: "/sys"},
+		{Type: "devtmpfs", Source: "dev", Target: "/dev"},
+		{Type: "devpts", Source: "pts", Target: "/dev/pts", Data: "mode=620,ptmxmode=666"},
+		{Type: "tmpfs", Source: "shm", Target: "/dev/shm", Data: "mode=1777"},
+		{Type: "hostfs", Source: "share", Target: ShareDir, Data: m.Share()},
 	}
 	for _, name := range hostDirs {
 		path := "/" + name
@@ -200,11 +248,11 @@ func (m *Machine) initramfs() ([]byte, error) {
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 		case err != nil:
-			return nil, err
+			return err
 		case info.Mode()&os.ModeSymlink != 0: // /bin -> usr/bin
 			to, err := os.Readlink(path)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			a.Link(name, to)
 		default:
@@ -219,16 +267,11 @@ func (m *Machine) initramfs() ([]byte, error) {
 	for _, dir := range []string{"mnt", "root"} {
 		a.Dir(dir)
 	}
+	var err error
 	if boot.Modules, err = initramfs.Modules(modulesDir, m.Modules); err != nil {
-		return nil, fmt.Errorf("%w: run make deps", err)
+		return fmt.Errorf("%w: run make deps", err)
 	}
-	b, err := json.Marshal(boot)
-	if err != nil {
-		return nil, err
-	}
-	a.File("init", init)
-	a.File(strings.TrimPrefix(bootFile, "/"), b)
-	return a.Finish(), nil
+	return nil
 }
 
 // logEnd is the end of the kernel's log.

@@ -12,9 +12,12 @@ import (
 )
 
 func main() {
-	if os.Getpid() != 1 {
-		fmt.Fprintln(os.Stderr, "init: this is the first process of a guest machine and runs nowhere else")
-		os.Exit(2)
+	switch {
+	case os.Getpid() == 1:
+		guest.Init()
+	case len(os.Args) == 2 && os.Args[1] == "run":
+		guest.RunProgram()
 	}
-	guest.Init()
+	fmt.Fprintln(os.Stderr, "init: this is the first process of a guest machine, or its systemd runs it; it runs nowhere else")
+	os.Exit(2)
 }

@@ -20,6 +20,7 @@ type figures struct {
 	Rounds     int         `json:"rounds"`
 	Rows       []row       `json:"rows"`   // with QEMU's client
 	Kernel     []kernelRow `json:"kernel"` // with a Linux kernel's
+	Long       []trial     `json:"long"`
 	Memory     []memory    `json:"memory"` // of each agent
 }
 
@@ -109,6 +110,9 @@ func (f *figures) print(out io.Writer) {
 		}
 	}
 	w.Flush()
+	if len(f.Long) > 0 {
+		printTrials(out, f.Long)
+	}
 	fmt.Fprintln(out)
 	for i, m := range f.Memory {
 		fmt.Fprintf(out, "agent %d: %d MiB resident idle, %d MiB at most\n", i+1, m.IdleBytes>>20, m.PeakBytes>>20)

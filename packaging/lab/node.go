@@ -62,10 +62,7 @@ func (n *Node) configFile() string { return filepath.Join(n.Dir, "trinas.toml") 
 
 // File names a file in a volume's root directory, reached by NFS through the node's gateway.
 func (n *Node) File(volume, name string, create bool) *drill.File {
-	dial := func(ctx context.Context) (client *nfs3.Client, err error) {
-		nsErr := inNamespace(n.NS, func() { client, err = nfs3.Dial(ctx, n.NFS(), n.Name, true) })
-		return client, errors.Join(nsErr, err)
-	}
+	dial := func(ctx context.Context) (*nfs3.Client, error) { return n.Dial(ctx, n.NFS()) }
 	return drill.NewFile(dial, n.Name, volume, name, create)
 }
 

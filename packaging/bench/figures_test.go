@@ -14,8 +14,8 @@ func TestFigures_Print(t *testing.T) {
 		},
 		Kernel: []kernelRow{
 			{"tar x", false, 0.5, kernelResult{20, 1000, 4, rpcCounts{"CREATE": {900, 50}, "WRITE": {900, 70}}},
-				kernelResult{10, 1000, 1, rpcCounts{"CREATE": {900, 30}}}},
-			{"fio", true, 0, kernelResult{4, 8000, 2, nil}, kernelResult{4, 16000, 1, nil}},
+				kernelResult{10, 1000, 1, rpcCounts{"CREATE": {900, 30}}}, kernelResult{40, 1000, 1, nil}},
+			{"fio", true, 0, kernelResult{4, 8000, 2, nil}, kernelResult{4, 16000, 1, nil}, kernelResult{4, 4000, 1, nil}},
 		},
 		Long:   []trial{{"restore", 1.25, 1.2, false, "", "500, 400 MB/s"}, {"idle", 120, 100, true, " MiB", ""}},
 		Memory: []memory{{50 << 20, 200 << 20}},
@@ -29,9 +29,9 @@ QEMU's client, image of 1024 MiB
    1 MiB read   524 MB/s      0 MB/s   0.00     -                                  1.000      0.000
 
 Linux' client
-   work  trinas x3  ganesha x1  ratio  mark  calls  ganesha's  CPU s/1000  ganesha's
-  tar x    20.00 s     10.00 s   0.50   0.5   1800        900       4.000      1.000
-    fio     2000/s      4000/s   0.50     -      0          0       0.250      0.062
+   work  trinas x3  ganesha x1  ratio  mark  synced x1  ratio  calls  ganesha's  CPU s/1000  ganesha's
+  tar x    20.00 s     10.00 s   0.50   0.5    40.00 s   2.00   1800        900       4.000      1.000
+    fio     2000/s      4000/s   0.50     -     1000/s   2.00      0          0       0.250      0.062
 
 trial    measured    goal                     
 restore  1.25        at least 1.2     met     500, 400 MB/s

@@ -127,7 +127,7 @@ func (s settings) check() error {
 			return err
 		}
 	}
-	return lab.Need("ip", "qemu-img", "ganesha.nfsd", "rpcbind", "mount", "linux.uml", "unshare", "bash", "fio")
+	return lab.Need("ip", "qemu-img", "ganesha.nfsd", "rpcbind", "mount", "linux.uml", "unshare", "bash", "fio", "mkfs.ext4")
 }
 
 // withGluster: the kernel's part has no use for it.
@@ -157,7 +157,7 @@ func measure(ctx context.Context, s settings) (figures *figures, err error) {
 	if err != nil {
 		return nil, err
 	}
-	peer, err := startGanesha(ctx, l)
+	peer, err := startGanesha(ctx, l, "ganesha", "")
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +169,12 @@ func measure(ctx context.Context, s settings) (figures *figures, err error) {
 			return nil, err
 		}
 		defer b.gluster.close()
+	}
+	if b.takes(clientKernel) {
+		if b.synced, err = startGanesha(ctx, l, "synced", syncedPrepare); err != nil {
+			return nil, err
+		}
+		defer b.synced.close()
 	}
 	return b.run(ctx, l)
 }

@@ -53,6 +53,7 @@ type bench struct {
 	ours    *server
 	peer    *ganesha
 	gluster *ganesha // nil: left out
+	synced  *ganesha // one copy with synced metadata, for the kernel's part; nil: left out
 	scratch string   // a folder
 	started time.Time
 }

@@ -17,6 +17,7 @@ type kernelRow struct {
 	Mark     float64      `json:"mark"`     // ours over ganesha's speed, at least; 0: none
 	Ours     kernelResult `json:"ours"`
 	Ganesha  kernelResult `json:"ganesha"`
+	Synced   kernelResult `json:"synced"` // ganesha on a file system that syncs names and attributes too
 }
 
 // kernelResult is one run of one server.
@@ -32,8 +33,8 @@ func (r kernelResult) perSecond() float64 { return r.Count / r.Seconds }
 // cpuPer1000 is the server's processor time per 1,000 entries or requests, in seconds.
 func (r kernelResult) cpuPer1000() float64 { return r.CPUSeconds * 1000 / r.Count }
 
-// ratio is ours over ganesha's speed.
-func (r kernelRow) ratio() float64 { return r.Ours.perSecond() / r.Ganesha.perSecond() }
+// over is our speed over another's.
+func (r kernelRow) over(other kernelResult) float64 { return r.Ours.perSecond() / other.perSecond() }
 
 func (r kernelRow) speed(of kernelResult) string {
 	if r.Requests {

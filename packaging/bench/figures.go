@@ -20,6 +20,7 @@ type figures struct {
 	Rounds     int         `json:"rounds"`
 	Rows       []row       `json:"rows"`   // with QEMU's client
 	Kernel     []kernelRow `json:"kernel"` // with a Linux kernel's
+	Long       []trial     `json:"long"`
 	Memory     []memory    `json:"memory"` // of each agent
 }
 
@@ -101,14 +102,17 @@ func (f *figures) print(out io.Writer) {
 	}
 	if len(f.Kernel) > 0 {
 		fmt.Fprintln(w, "\nLinux' client")
-		fmt.Fprintln(w, "work\ttrinas x3\tganesha x1\tratio\tmark\tcalls\tganesha's\tCPU s/1000\tganesha's\t")
+		fmt.Fprintln(w, "work\ttrinas x3\tganesha x1\tratio\tmark\tsynced x1\tratio\tcalls\tganesha's\tCPU s/1000\tganesha's\t")
 		for _, r := range f.Kernel {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%d\t%d\t%.3f\t%.3f\t\n", r.Work, r.speed(r.Ours),
-				r.speed(r.Ganesha), r.ratio(), r.markText(), r.Ours.RPCs.sum(), r.Ganesha.RPCs.sum(),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%s\t%.2f\t%d\t%d\t%.3f\t%.3f\t\n", r.Work, r.speed(r.Ours),
+				r.speed(r.Ganesha), r.over(r.Ganesha), r.markText(), r.speed(r.Synced), r.over(r.Synced), r.Ours.RPCs.sum(), r.Ganesha.RPCs.sum(),
 				r.Ours.cpuPer1000(), r.Ganesha.cpuPer1000())
 		}
 	}
 	w.Flush()
+	if len(f.Long) > 0 {
+		printTrials(out, f.Long)
+	}
 	fmt.Fprintln(out)
 	for i, m := range f.Memory {
 		fmt.Fprintf(out, "agent %d: %d MiB resident idle, %d MiB at most\n", i+1, m.IdleBytes>>20, m.PeakBytes>>20)

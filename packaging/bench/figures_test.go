@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestFigures_Print(t *testing.T) {
@@ -13,9 +14,10 @@ func TestFigures_Print(t *testing.T) {
 		},
 		Kernel: []kernelRow{
 			{"tar x", false, 0.5, kernelResult{20, 1000, 4, rpcCounts{"CREATE": {900, 50}, "WRITE": {900, 70}}},
-				kernelResult{10, 1000, 1, rpcCounts{"CREATE": {900, 30}}}},
-			{"fio", true, 0, kernelResult{4, 8000, 2, nil}, kernelResult{4, 16000, 1, nil}},
+				kernelResult{10, 1000, 1, rpcCounts{"CREATE": {900, 30}}}, kernelResult{40, 1000, 1, nil}},
+			{"fio", true, 0, kernelResult{4, 8000, 2, nil}, kernelResult{4, 16000, 1, nil}, kernelResult{4, 4000, 1, nil}},
 		},
+		Long:   []trial{{"restore", 1.25, 1.2, false, "", "500, 400 MB/s"}, {"idle", 120, 100, true, " MiB", ""}},
 		Memory: []memory{{50 << 20, 200 << 20}},
 	}
 	const want = `
@@ -27,9 +29,13 @@ QEMU's client, image of 1024 MiB
    1 MiB read   524 MB/s      0 MB/s   0.00     -                                  1.000      0.000
 
 Linux' client
-   work  trinas x3  ganesha x1  ratio  mark  calls  ganesha's  CPU s/1000  ganesha's
-  tar x    20.00 s     10.00 s   0.50   0.5   1800        900       4.000      1.000
-    fio     2000/s      4000/s   0.50     -      0          0       0.250      0.062
+   work  trinas x3  ganesha x1  ratio  mark  synced x1  ratio  calls  ganesha's  CPU s/1000  ganesha's
+  tar x    20.00 s     10.00 s   0.50   0.5    40.00 s   2.00   1800        900       4.000      1.000
+    fio     2000/s      4000/s   0.50     -     1000/s   2.00      0          0       0.250      0.062
+
+trial    measured    goal                     
+restore  1.25        at least 1.2     met     500, 400 MB/s
+idle     120.00 MiB  at most 100 MiB  MISSED  
 
 agent 1: 50 MiB resident idle, 200 MiB at most
 `
@@ -58,6 +64,29 @@ func TestPatterns_Step(t *testing.T) {
 	for _, p := range patterns() {
 		if p.step%p.size != 0 || p.step/p.size%2 == 0 {
 			t.Errorf("%s: step %d is no odd multiple of %d", p.name, p.step, p.size)
+		}
+	}
+}
+
+// Goal: percentiles and sums of loads that ran together, and one after the other.
+func TestLoaded(t *testing.T) {
+	ms := func(all ...time.Duration) (rounds []time.Duration) {
+		for _, r := range all {
+			rounds = append(rounds, r*time.Millisecond)
+		}
+		return rounds
+	}
+	a := loaded{writes: 32, took: time.Second, rounds: ms(1, 3), cpu: time.Millisecond}
+	b := loaded{writes: 32, took: 2 * time.Second, rounds: ms(2, 20), cpu: time.Millisecond}
+	for name, c := range map[string]struct {
+		sum                         loaded
+		perSecond, p50, tail, micro float64
+	}{
+		"together": {a.and(b), 32, 3, 20. / 3, 31.25},
+		"in turn":  {a.then(b), 64. / 3, 3, 20. / 3, 31.25},
+	} {
+		if s := c.sum; s.perSecond() != c.perSecond || s.millis(0.5) != c.p50 || s.tail() != c.tail || s.cpuMicros() != c.micro {
+			t.Errorf("%s: %v", name, s)
 		}
 	}
 }

@@ -51,20 +51,27 @@ rpcbind -w
 %s
 exec ganesha.nfsd -F -f "$1/ganesha.conf" -L "$1/ganesha.log" -N NIV_EVENT -p /run/ganesha.pid`
 
-// startGanesha has ganesha export a folder of the lab's, through the plain file system.
-func startGanesha(ctx context.Context, l *lab.Lab) (*ganesha, error) {
-	dir := filepath.Join(l.Dir, "ganesha")
+// syncedPrepare puts a file system under the export that has everything on the disk before a call returns, names and
+// attributes too: RFC 1813 §4.8 wants a server to answer then only, and ganesha's VFS leaves it to the file system.
+const syncedPrepare = `truncate -s 8G "$1/disk.img"
+mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "$1/disk.img"
+mount -o loop,sync,dirsync "$1/disk.img" "$1/export"`
+
+// startGanesha has ganesha export a folder of the lab's, through the plain file system; prepare is a part of
+// ganeshaScript.
+func startGanesha(ctx context.Context, l *lab.Lab, name, prepare string) (*ganesha, error) {
+	dir := filepath.Join(l.Dir, name)
 	export := filepath.Join(dir, "export")
 	if err := os.MkdirAll(export, 0o777); err != nil {
-		return nil, fmt.Errorf("ganesha: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	host, addr, err := l.AddHost(ctx, "ganesha")
+	host, addr, err := l.AddHost(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	g := &ganesha{server: &server{name: "ganesha", host: host, addr: addr, export: export}}
+	g := &ganesha{server: &server{name: name, host: host, addr: addr, export: export}}
 	g.pids = func() []int { return []int{g.cmd.Process.Pid} } // the shell has become it
-	return g, g.start(ctx, dir, "Name = VFS;", "")
+	return g, g.start(ctx, dir, "Name = VFS;", prepare)
 }
 
 // start runs ganesha with this FSAL, to serve its own host and the nodes' network, and returns once it

@@ -65,7 +65,7 @@ type kernelBench struct {
 	err   error                     // the first that a line met
 }
 
-func (k *kernelBench) servers() []*server { return []*server{k.ours, k.peer.server} }
+func (k *kernelBench) servers() []*server { return []*server{k.ours, k.peer.server, k.synced.server} }
 
 // run returns the medians of all rounds.
 func (k *kernelBench) run(ctx context.Context) ([]kernelRow, error) {
@@ -99,7 +99,7 @@ func (k *kernelBench) run(ctx context.Context) ([]kernelRow, error) {
 	var rows []kernelRow
 	for _, w := range kernelWorks(files) {
 		row := kernelRow{Work: w.title, Requests: w.requests, Mark: w.mark}
-		for i, to := range []*kernelResult{&row.Ours, &row.Ganesha} {
+		for i, to := range []*kernelResult{&row.Ours, &row.Ganesha, &row.Synced} {
 			runs := k.runs[w.name+" "+k.servers()[i].name]
 			if len(runs) != k.rounds {
 				return nil, fmt.Errorf("%s: %d results of %s, not %d", w.title, len(runs), k.servers()[i].name, k.rounds)

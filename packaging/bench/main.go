@@ -1,8 +1,8 @@
 // Command bench measures what replication costs: three agents on this machine, and in the same run
 // nfs-ganesha that exports a plain folder of the same disk, and another that exports a GlusterFS volume
 // of three copies. All do real syncs. One part has QEMU's
-// NFS client work on a disk image (qemu-img bench with cache none), the other a Linux kernel's on a
-// source tree and a file.
+// NFS client work on a disk image (qemu-img bench with cache none), another a Linux kernel's on a
+// source tree and a file. The long one has several guests write for a minute and more.
 //
 // It must never compare runs of different conditions: all servers stay up, turns alternate, the
 // median counts.
@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -34,6 +35,7 @@ const (
 	clientAll    = "all"
 	clientQEMU   = "qemu"
 	clientKernel = "kernel"
+	clientLong   = "long"
 )
 
 // settings is what the flags say.
@@ -48,7 +50,9 @@ type settings struct {
 	client     string  // clientAll, or the one whose part runs alone
 	quick      bool
 	gluster    bool
-	pattern    *regexp.Regexp // the patterns to run
+	pattern    *regexp.Regexp // the patterns and trials to run
+	longBytes  int64          // of the long part's image
+	longTime   time.Duration  // of its sustained writes
 }
 
 func main() { os.Exit(run()) }
@@ -61,16 +65,18 @@ func run() int {
 	flag.StringVar(&s.guardFile, "guard", "", "compare QEMU's patterns with the run in this file, which is made by the first run; fail when one is worse")
 	flag.Float64Var(&s.seconds, "seconds", 4, "length of each run")
 	flag.IntVar(&s.rounds, "rounds", 3, "runs of each pattern and server, of which the median counts")
-	flag.StringVar(&s.client, "client", clientAll, "run only the part with this client: qemu or kernel")
+	flag.StringVar(&s.client, "client", clientAll, "run only one part: qemu or kernel, by its client, or long")
 	flag.BoolVar(&s.gluster, "gluster", true, "have GlusterFS (replica 3, behind nfs-ganesha) run QEMU's patterns too")
-	only := flag.String("pattern", "", "of QEMU's, run only the patterns whose name matches this regular expression")
+	only := flag.String("pattern", "", "of QEMU's patterns and the long trials, run only those whose name matches this regular expression")
 	mib := flag.Int64("image", 1024, "size of the image in MiB")
+	longMiB := flag.Int64("long-image", 8192, "size of the long part's image in MiB: of which seven copies are made, without GlusterFS four")
+	flag.DurationVar(&s.longTime, "long-time", time.Minute, "length of the sustained writes")
 	flag.BoolVar(&s.quick, "quick", false, "one round of 1 s each on 256 MiB and 500 files: to see that it works")
 	flag.Parse()
 	if s.quick {
-		s.seconds, s.rounds, *mib = 1, 1, 256
+		s.seconds, s.rounds, *mib, *longMiB, s.longTime = 1, 1, 256, 512, 5*time.Second
 	}
-	s.imageBytes = *mib << 20
+	s.imageBytes, s.longBytes = *mib<<20, *longMiB<<20
 	var err error
 	if s.pattern, err = regexp.Compile(*only); err != nil {
 		return fail(fmt.Errorf("-pattern: %w", err))
@@ -107,12 +113,12 @@ func run() int {
 
 func (s settings) check() error {
 	switch {
-	case s.imageBytes < 64<<20:
-		return errors.New("-image: at least 64 MiB")
+	case s.imageBytes < 64<<20 || s.longBytes < 64<<20:
+		return errors.New("-image, -long-image: at least 64 MiB")
 	case s.seconds < 0.1 || s.seconds > 600:
 		return errors.New("-seconds: between 0.1 and 600")
-	case s.client != clientAll && s.client != clientQEMU && s.client != clientKernel:
-		return fmt.Errorf("-client is %q: must be all, qemu or kernel", s.client)
+	case !slices.Contains([]string{clientAll, clientQEMU, clientKernel, clientLong}, s.client):
+		return fmt.Errorf("-client is %q: must be all, qemu, kernel or long", s.client)
 	case s.rounds < 1 || s.rounds > 100:
 		return errors.New("-rounds: between 1 and 100")
 	}
@@ -121,7 +127,7 @@ func (s settings) check() error {
 			return err
 		}
 	}
-	return lab.Need("ip", "qemu-img", "ganesha.nfsd", "rpcbind", "mount", "linux.uml", "unshare", "bash", "fio")
+	return lab.Need("ip", "qemu-img", "ganesha.nfsd", "rpcbind", "mount", "linux.uml", "unshare", "bash", "fio", "mkfs.ext4")
 }
 
 // withGluster: the kernel's part has no use for it.
@@ -151,7 +157,7 @@ func measure(ctx context.Context, s settings) (figures *figures, err error) {
 	if err != nil {
 		return nil, err
 	}
-	peer, err := startGanesha(ctx, l)
+	peer, err := startGanesha(ctx, l, "ganesha", "")
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +169,12 @@ func measure(ctx context.Context, s settings) (figures *figures, err error) {
 			return nil, err
 		}
 		defer b.gluster.close()
+	}
+	if b.takes(clientKernel) {
+		if b.synced, err = startGanesha(ctx, l, "synced", syncedPrepare); err != nil {
+			return nil, err
+		}
+		defer b.synced.close()
 	}
 	return b.run(ctx, l)
 }

@@ -53,6 +53,7 @@ type bench struct {
 	ours    *server
 	peer    *ganesha
 	gluster *ganesha // nil: left out
+	synced  *ganesha // one copy with synced metadata, for the kernel's part; nil: left out
 	scratch string   // a folder
 	started time.Time
 }
@@ -73,20 +74,27 @@ func (b *bench) run(ctx context.Context, l *lab.Lab) (*figures, error) {
 		}
 		f.Memory[i].IdleBytes = now
 	}
-	if b.client != clientKernel {
+	if b.takes(clientQEMU) {
 		rows, err := b.runPatterns(ctx)
 		if err != nil {
 			return nil, err
 		}
 		f.Rows = rows
 	}
-	if b.client != clientQEMU {
+	if b.takes(clientKernel) {
 		k := &kernelBench{bench: b, lab: l}
 		rows, err := k.run(ctx)
 		if err != nil {
 			return nil, err
 		}
 		f.Kernel = rows
+	}
+	if b.takes(clientLong) {
+		trials, err := (&longBench{bench: b, lab: l}).run(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f.Long = trials
 	}
 	for i, pid := range pids {
 		_, peak, err := lab.Memory(pid)
@@ -97,6 +105,9 @@ func (b *bench) run(ctx context.Context, l *lab.Lab) (*figures, error) {
 	}
 	return f, nil
 }
+
+// takes reports whether a part is to be run.
+func (b *bench) takes(part string) bool { return b.client == clientAll || b.client == part }
 
 // runPatterns has QEMU's client work on an image at each server.
 func (b *bench) runPatterns(ctx context.Context) (rows []row, err error) {

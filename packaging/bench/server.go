@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"trinas/packaging/lab"
@@ -69,13 +70,23 @@ func (s *server) processorTime() (time.Duration, error) {
 
 // create makes the image and fills it: with something, since zeros would become holes.
 func (s *server) create(ctx context.Context, sizeBytes int64) error {
-	size := strconv.FormatInt(sizeBytes, 10)
-	if _, err := s.host.Output(ctx, "qemu-img", "create", "-q", "-f", "raw", s.url, size); err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
-	}
-	fill := pattern{size: 1 << 20, depth: 4, write: true, flush: 16, step: 1 << 20}
-	_, err := s.bench(ctx, fill, int(sizeBytes>>20))
+	_, err := s.fill(ctx, sizeBytes, 16)
 	return err
+}
+
+// fill is create with so many writes of 1 MiB between two flushes; it returns how long the writes took.
+func (s *server) fill(ctx context.Context, sizeBytes int64, flush int) (time.Duration, error) {
+	if _, err := s.host.Output(ctx, "qemu-img", "create", "-q", "-f", "raw", s.url, strconv.FormatInt(sizeBytes, 10)); err != nil {
+		return 0, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return s.bench(ctx, pattern{size: 1 << 20, depth: 4, write: true, flush: flush, step: 1 << 20}, int(sizeBytes>>20))
+}
+
+// of is the server as one of another image.
+func (s *server) of(image string) *server {
+	other := *s
+	other.url = strings.TrimSuffix(s.url, imageName) + image
+	return &other
 }
 
 // verify copies the image out to path and checks every byte: all that was ever written is fillByte,

@@ -93,12 +93,16 @@ func (h *Host) Output(ctx context.Context, name string, args ...string) ([]byte,
 // client asks port 111 of the address where NFS and MOUNT are.
 func (h *Host) URL(export, name string) string { return "nfs://127.0.0.1" + export + "/" + name }
 
+// Dial connects an NFS client of this program's to an address as the host has it.
+func (h *Host) Dial(ctx context.Context, address string) (client *nfs3.Client, err error) {
+	nsErr := inNamespace(h.NS, func() { client, err = nfs3.Dial(ctx, address, h.Name, true) })
+	return client, errors.Join(nsErr, err)
+}
+
 // MakeDirs makes folders in an export ("/demo") of this host itself, each in the one before it.
 func (h *Host) MakeDirs(ctx context.Context, export string, names ...string) error {
-	var client *nfs3.Client
-	var err error
-	nsErr := inNamespace(h.NS, func() { client, err = nfs3.Dial(ctx, nfsAddress, h.Name, true) })
-	if err = errors.Join(nsErr, err); err != nil {
+	client, err := h.Dial(ctx, nfsAddress)
+	if err != nil {
 		return err
 	}
 	defer client.Close()

@@ -66,10 +66,7 @@ func (n *Node) File(volume, name string, create bool) *drill.File {
 }
 
 // DialNFS connects to the node's gateway.
-func (n *Node) DialNFS(ctx context.Context) (client *nfs3.Client, err error) {
-	nsErr := inNamespace(n.NS, func() { client, err = nfs3.Dial(ctx, n.NFS(), n.Name, true) })
-	return client, errors.Join(nsErr, err)
-}
+func (n *Node) DialNFS(ctx context.Context) (*nfs3.Client, error) { return n.Dial(ctx, n.NFS()) }
 
 // configure writes the agent's configuration: the defaults, but for places and addresses.
 func (n *Node) configure() error {

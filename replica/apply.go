@@ -189,6 +189,9 @@ func (g *group) applyEntry(e *raftpb.Entry) error {
 	if g.vol == nil {
 		return nil
 	}
+	if g.opt.Applied != nil {
+		g.opt.Applied(volume.ID(g.id), index, volume.PeekKind(e.GetData()), g.vol.Digest)
+	}
 	if err := g.vol.Tidy(); err != nil {
 		return fmt.Errorf("apply entry %d of %s: %w", index, g.name, err)
 	}

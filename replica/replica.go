@@ -26,6 +26,7 @@ import (
 
 	"trinas/replica/disk"
 	"trinas/replica/transport"
+	"trinas/replica/volume"
 )
 
 // Errors that callers tell apart.
@@ -89,8 +90,10 @@ type Options struct {
 	// Listener, when set, is used instead of Listen. It is the node's once Open has succeeded.
 	Listener net.Listener
 
-	// For tests and the simulation.
+	// For tests and the simulation. Applied is told of each entry that a replica of a volume has applied, by
+	// who applies, with what its replica holds then (volume.Volume.Digest).
 	Clock       Clock
+	Applied     func(vol volume.ID, index uint64, kind volume.Kind, digest func(objects bool) ([32]byte, error))
 	Network     func(self uint64, h transport.Handler, admit JoinHandler) (Network, error)
 	RequestJoin func(ctx context.Context, addr, caFingerprint string, request transport.JoinRequest) ([]byte, error)
 	Reach       func(ctx context.Context, addr string) error // connects to a node that wants to join

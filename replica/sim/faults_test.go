@@ -29,6 +29,13 @@ func faults() []fault {
 			s.tell("restart node %d", id)
 			s.c.Restart(id)
 		}},
+		{"older version", func(s *simulation) {
+			id := s.any()
+			s.tell("node %d gets an older version", id)
+			s.c.Net.SetOlder(id, true)
+			s.c.Restart(id)
+			s.states.setOlder(id, true)
+		}},
 		{"isolate", func(s *simulation) {
 			id := s.any()
 			s.tell("isolate node %d", id)
@@ -126,6 +133,12 @@ func (s *simulation) mendNode(id uint64) {
 	m.disk.SetSpace(0)
 	s.c.Resume(id)
 	s.c.Net.Rejoin(id)
+	if s.c.Net.isOlder(id) {
+		s.tell("node %d is upgraded", id)
+		s.states.setOlder(id, false)
+		s.c.Net.SetOlder(id, false)
+		s.c.Restart(id)
+	}
 	if again {
 		s.crash(id)
 	}

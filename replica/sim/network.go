@@ -31,6 +31,7 @@ type Network struct {
 	join    map[string]replica.JoinHandler // by address
 	cut     map[[2]uint64]bool             // from, to
 	hung    map[uint64]bool
+	older   map[uint64]bool // SetOlder
 	weather Weather
 	paused  map[uint64]chan struct{} // by node; closed when it goes on
 }
@@ -110,6 +111,7 @@ func newNetwork(seed uint64) *Network {
 	return &Network{
 		rand: rand.New(rand.NewPCG(seed, 1)),
 		ends: map[uint64]*endpoint{}, join: map[string]replica.JoinHandler{}, cut: map[[2]uint64]bool{}, hung: map[uint64]bool{},
+		older:  map[uint64]bool{},
 		paused: map[uint64]chan struct{}{},
 	}
 }
@@ -352,7 +354,10 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 		callCtx, cancel := context.WithCancel(target.ctx)
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
-		b, err := target.handler.Call(callCtx, e.self, req, nil)
+		b, err := []byte(nil), errOlder
+		if !e.net.isOlder(to) || req[0] < firstNewCall {
+			b, err = target.handler.Call(callCtx, e.self, req, nil)
+		}
 		if err != nil {
 			err = &transport.RemoteError{Node: to, Text: err.Error()}
 		}
@@ -382,6 +387,24 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 	case <-lost.C:
 		return nil, errUnreachable
 	}
+}
+
+// A node of an older version does not know calls from firstNewCall on (callVerify of replica/do.go), and says so.
+const firstNewCall = 10
+
+var errOlder = errors.New("unknown call: the sender runs a newer version; upgrade this node")
+
+// SetOlder makes a node answer as an older version does, or not any more.
+func (n *Network) SetOlder(node uint64, older bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.older[node] = older
+}
+
+func (n *Network) isOlder(node uint64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.older[node]
 }
 
 // unplug ends all deliveries to and from a node that is about to be closed.

@@ -35,6 +35,8 @@ func envInt(name string, def int) int {
 //   - linearizability of each block, and of the directory (history_test.go): so no acknowledged write
 //     is lost, no read is stale, nothing is carried out twice;
 //   - no term and no applied index goes back, all the while;
+//   - replicas that have applied the same entries hold the same, all the while (equal_test.go);
+//   - a node that runs an older version for a while gets no entries that it does not know;
 //   - with one node out and the others well, a request is answered within progressBound;
 //   - in the end every request is answered within progressBound, all replicas come to be UpToDate, and
 //     are equal, bytes of files included.
@@ -48,15 +50,19 @@ func TestSim(t *testing.T) {
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
-			var h *history
-			var story string
-			synctest.Test(t, func(t *testing.T) { h, story = simulate(t, uint64(seed)) })
-			if h != nil {
-				h.check(t)
-			}
-			if t.Failed() {
-				t.Logf("%s\nseed %d at commit %s; repeat: make sim FIRST=%d SEEDS=1", story, seed, commit(), seed)
-			}
+			var s *simulation
+			defer func() { // also when the bubble has failed, which ends this goroutine
+				if s != nil {
+					s.history.check(t)
+				}
+				if t.Failed() {
+					t.Logf("%s\nseed %d at commit %s; repeat: make sim FIRST=%d SEEDS=1", s.told(), seed, commit(), seed)
+				}
+			}()
+			synctest.Test(t, func(t *testing.T) {
+				s = newSimulation(t, uint64(seed))
+				s.run(uint64(seed))
+			})
 		})
 	}
 }
@@ -86,6 +92,7 @@ type simulation struct {
 	file volume.Attr
 
 	history *history
+	states  *states
 	value   atomic.Uint64 // the last value that was written, or number that was given away
 	over    atomic.Bool   // clients begin nothing more
 	given   atomic.Bool   // clients give up
@@ -95,16 +102,36 @@ type simulation struct {
 	story []string // what was done, for people
 }
 
-func simulate(t *testing.T, seed uint64) (*history, string) {
-	s := &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 99)), history: &history{start: time.Now()}}
+func newSimulation(t *testing.T, seed uint64) *simulation {
+	h := &history{start: time.Now()}
+	return &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 99)), history: h, states: newStates(h)}
+}
+
+// told is the story for people.
+func (s *simulation) told() string {
+	if s == nil {
+		return ""
+	}
+	return strings.Join(s.story, "\n")
+}
+
+func (s *simulation) run(seed uint64) {
+	t := s.t
 	size := 3 + 2*s.rng.IntN(2)
-	var adjust []func(*replica.Options)
+	adjust := []func(*replica.Options){s.states.watch()}
 	if s.rng.IntN(2) == 0 { // a log so short that whoever was away needs a resync
 		adjust = append(adjust, shortLog)
 	}
 	if s.rng.IntN(2) == 0 {
 		adjust = append(adjust, driftingClock(s.rng))
 	}
+	if s.rng.IntN(3) == 0 { // most of the log is read from the disk
+		adjust = append(adjust, func(o *replica.Options) { o.LogCacheBytes = 16 << 10 })
+	}
+	if s.rng.IntN(3) == 0 { // verified all the time; nothing is damaged
+		adjust = append(adjust, func(o *replica.Options) { o.VerifyInterval, o.VerifyRepair = 2*time.Second, true })
+	}
+	s.story = append(s.story, fmt.Sprintf("%d nodes", size))
 	faults := s.chooseFaults(size)
 	s.c = New(t, seed, size, adjust...)
 	s.vol = s.c.Volume("v")
@@ -139,10 +166,12 @@ func simulate(t *testing.T, seed uint64) (*history, string) {
 		s.c.waitUpToDate(s.vol)
 		s.readAll()
 		s.c.equalDigests(s.vol)
+		for _, f := range s.c.verifyStatus(s.vol).Findings {
+			t.Errorf("a verification has found what nobody has damaged: %+v", f)
+		}
 	}
 	close(stop)
 	sampler.Wait()
-	return s.history, fmt.Sprintf("%d nodes:\n%s", size, strings.Join(s.story, "\n"))
 }
 
 // driftingClock gives every node a clock that is up to 1 % too fast or too slow.
@@ -219,7 +248,7 @@ func (s *simulation) sample(stop chan struct{}) {
 				continue
 			}
 			before := last[id]
-			if p == (replica.Position{}) { // it was moved away, and back: it has no vote yet
+			if p.Applied == 0 { // it was moved away, and back: it has nothing yet
 				before = seen{}
 			}
 			if before.node == n && p.Term < before.Term {

@@ -1,0 +1,57 @@
+package sim
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"trinas/replica"
+	"trinas/replica/disk"
+	"trinas/replica/volume"
+)
+
+// Goal: a checkpoint that is damaged is never served: its replica stays out of service, and says which file, where
+// and what to do, while its node serves through the others. Method: one byte is changed while the node is down.
+func TestCluster_CheckpointDamaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 67, 3, func(o *replica.Options) { o.CheckpointInterval = time.Second })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.writeSlots(1, vol, f, 4, 0)
+		time.Sleep(5 * time.Second)
+		bad := c.Primary(vol)
+		c.Crash(bad)
+		file, err := c.nodes[bad-1].disk.FS().Sub(replica.VolumeDir(vol)).Open("checkpoint", disk.ReadWrite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1)
+		if _, err := file.ReadAt(b, 100); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1
+		if _, err := file.WriteAt(b, 100); err != nil {
+			t.Fatal(err)
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c.Start(bad)
+		time.Sleep(5 * time.Minute) // tried again, in vain
+		state, reason := c.replicaState(vol, bad)
+		if state != "Failed" {
+			t.Errorf("a replica whose checkpoint is damaged is %s", state)
+		}
+		for _, part := range []string{replica.VolumeDir(vol) + "/checkpoint", "at byte", "trinas node replace"} {
+			if !strings.Contains(reason, part) {
+				t.Errorf("the reason %q does not say %q", reason, part)
+			}
+		}
+		c.writeSlots(bad, vol, f, 4, 50)
+		res, err := c.Do(bad, vol, readOp(f, 0, 65536), time.Second)
+		if err != nil || res.Err != volume.OK || string(res.Data) != string(pattern(50)) {
+			t.Errorf("read through node %d: %v, errno %d", bad, err, res.Err)
+		}
+	})
+}

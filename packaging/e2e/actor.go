@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"trinas/packaging/e2e/ask"
 	"trinas/packaging/lab"
 	"trinas/packaging/lab/guest"
 )
@@ -101,23 +102,13 @@ func (a *actor) hear(line, share string, request func(share, line string)) {
 	a.line(line)
 }
 
-// hostNode is what a program on the host is told of a node, in LAB.
-type hostNode struct {
-	Name      string `json:"name"`
-	Address   string `json:"address"`   // on the nodes' network
-	Namespace string `json:"namespace"` // for ip netns exec
-	Socket    string `json:"socket"`    // the agent's control socket
-	DataDir   string `json:"data_dir"`
-	Log       string `json:"log"`
-	PID       int    `json:"pid"` // of the agent when the scenario began
-}
-
 // runHost runs the scenario's program on the host, in its copy of the kit. Its process group is
 // killed when it has ended.
 func (r *runner) runHost(ctx context.Context, s *scenario, a *actor, kit string, request func(share, line string)) error {
-	var nodes []hostNode
+	var nodes []ask.Node
 	for _, n := range r.lab.Nodes {
-		nodes = append(nodes, hostNode{n.Name, n.Addr, n.NS, n.Socket(), n.DataDir(), n.LogFile(), n.PID()})
+		nodes = append(nodes, ask.Node{Name: n.Name, Address: n.Addr, Namespace: n.NS, Socket: n.Socket(), DataDir: n.DataDir(),
+			Log: n.LogFile(), PID: n.PID()})
 	}
 	described, err := json.Marshal(nodes)
 	if err != nil {

@@ -4,7 +4,7 @@
 //
 // It must never say PASS for checks that did not run, and never leave a process or namespace behind.
 //
-// Floor 6: imports packaging/lab.
+// Floor 6: imports packaging/e2e/ask and packaging/lab.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Package ask is how a scenario's Go program asks the runner for what happens to the nodes: the words are
-// in events.go and loss.go of packaging/e2e.
+// Package ask is what a scenario's Go program and the runner tell each other: how the program asks for what
+// happens to the nodes (the words are in events.go and loss.go of packaging/e2e), and what a program on
+// the host knows of the nodes.
 //
 // Floor 6: imports nothing of trinas.
 package ask
@@ -40,7 +41,7 @@ func (r *Runner) Ask(words ...string) (string, error) {
 		}
 		answer := strings.TrimSpace(string(b))
 		if err == nil && strings.HasPrefix(answer, "error") {
-			err = errors.New(answer)
+			err = fmt.Errorf("ask %s: %s", strings.Join(words, " "), answer)
 		}
 		return answer, err
 	}

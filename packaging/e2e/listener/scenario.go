@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"trinas/packaging/e2e/ask"
 	"trinas/packaging/lab"
 )
 
@@ -32,7 +33,7 @@ const (
 type scenario struct {
 	ctx    context.Context
 	volume *volume
-	agent  node
+	agent  ask.Node
 	quick  bool
 
 	slow []*slowCheck // under way

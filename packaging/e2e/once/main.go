@@ -3,16 +3,17 @@
 //
 // It must never report a call whose reply was not lost, or that was not sent again.
 //
-// Floor 6: imports nfsgw/nfs3 and nfsgw/rpc.
+// Floor 6: imports nfsgw/nfs3, nfsgw/rpc and packaging/e2e/ask.
 package main
 
 import (
 	"flag"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"time"
+
+	"trinas/packaging/e2e/ask"
 )
 
 // Where guest.sh has mounted the volume: through the relay, and directly through each node.
@@ -20,6 +21,9 @@ const (
 	mounted  = "/mnt/relay"
 	meddlers = "/mnt/n2" // another client, which sees and does things in between
 )
+
+// runner does something to the nodes (e2e/events.go).
+var runner = ask.Here()
 
 func observers() []string { return []string{"/mnt/n1", "/mnt/n2", "/mnt/n3"} }
 
@@ -61,22 +65,4 @@ func main() {
 		fmt.Printf("not ok %s: %s\n", op.call, strings.ReplaceAll(strings.Join(wrong[i], "; "), "\n", "; "))
 	}
 	os.Exit(status)
-}
-
-// ask has the runner do something (e2e/events.go) and returns its answer, as checks.sh's does.
-func ask(words ...string) (string, error) {
-	number := strconv.FormatInt(time.Now().UnixMicro(), 10)
-	fmt.Printf("@%s %s\n", number, strings.Join(words, " "))
-	for {
-		b, err := os.ReadFile("answers/" + number)
-		if os.IsNotExist(err) {
-			time.Sleep(5 * time.Millisecond) // there is no other sign that the host has written a file
-			continue
-		}
-		answer := strings.TrimSpace(string(b))
-		if err == nil && strings.HasPrefix(answer, "error") {
-			err = fmt.Errorf("ask %s: %s", strings.Join(words, " "), answer)
-		}
-		return answer, err
-	}
 }

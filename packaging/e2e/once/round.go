@@ -40,7 +40,7 @@ func rounds() []round {
 // play makes one call of each operation and returns what was wrong with each; err when the round
 // itself failed. name is the folder that it uses.
 func (r *round) play(name string, all []operation) (errs []error, err error) {
-	if _, err := ask("primary", r.primary); err != nil {
+	if _, err := runner.Ask("primary", r.primary); err != nil {
 		return nil, err
 	}
 	calls, err := begin(name, all)
@@ -65,7 +65,7 @@ func (r *round) play(name string, all []operation) (errs []error, err error) {
 		}
 		before[i] = op.see(meddlers, name)
 	}
-	answer, err := ask("resend")
+	answer, err := runner.Ask("resend")
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func begin(name string, all []operation) (*calls, error) {
 			return nil, err
 		}
 	}
-	if _, err := ask("drop", strings.Join(names, " ")); err != nil {
+	if _, err := runner.Ask("drop", strings.Join(names, " ")); err != nil {
 		return nil, err
 	}
 	c := &calls{errs: make([]error, len(all))}
@@ -110,13 +110,13 @@ func begin(name string, all []operation) (*calls, error) {
 			}
 		})
 	}
-	_, err := ask("dropped")
+	_, err := runner.Ask("dropped")
 	return c, err
 }
 
 func askAll(requests []string) error {
 	for _, request := range requests {
-		if _, err := ask(request); err != nil {
+		if _, err := runner.Ask(request); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"trinas/agent/control"
 	"trinas/nfsgw/nfs3"
+	"trinas/packaging/e2e/ask"
 )
 
 const (
@@ -98,7 +99,7 @@ func (f *bigFile) writeAll(ctx context.Context, which []int, round uint64) error
 
 // change changes 16 MiB until the logs do not reach back to where n3 left.
 func (s *scenario) change() error {
-	if err := ask("stop", away); err != nil {
+	if _, err := runner.Ask("stop", away); err != nil {
 		return err
 	}
 	var which []int
@@ -120,7 +121,7 @@ func (s *scenario) change() error {
 
 // awaitShortLog waits until a node's log holds less than was written since n3 left: its checkpoint
 // was made, and the entries before it are gone.
-func (s *scenario) awaitShortLog(n node) error {
+func (s *scenario) awaitShortLog(n ask.Node) error {
 	client := control.NewClient(n.Socket)
 	defer client.Close()
 	for {
@@ -143,7 +144,10 @@ func (s *scenario) comeBack() error {
 		return err
 	}
 	started := make(chan error, 1)
-	go func() { started <- ask("start", away) }()
+	go func() {
+		_, err := runner.Ask("start", away)
+		started <- err
+	}()
 	var most uint64
 	seen := 0 // looks that showed it in the middle
 	for waiting := true; waiting; {
@@ -186,7 +190,7 @@ func (s *scenario) comeBack() error {
 }
 
 // received counts the bytes that came to a node over the network.
-func received(n node) (uint64, error) {
+func received(n ask.Node) (uint64, error) {
 	out, err := exec.Command("ip", "netns", "exec", n.Namespace, "cat", "/sys/class/net/eth0/statistics/rx_bytes").Output()
 	if err != nil {
 		return 0, err
@@ -197,7 +201,7 @@ func received(n node) (uint64, error) {
 }
 
 // object is the file with the bytes on a node.
-func (s *scenario) object(n node) (string, error) {
+func (s *scenario) object(n ask.Node) (string, error) {
 	found, err := filepath.Glob(filepath.Join(n.DataDir, "volumes", "*", "objects", "*", "*"))
 	if err != nil {
 		return "", err

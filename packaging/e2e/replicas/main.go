@@ -3,7 +3,7 @@
 //
 // It must never touch a file outside of the lab's folder.
 //
-// Floor 6: imports agent/control, nfsgw/nfs3 and replica.
+// Floor 6: imports agent/control, nfsgw/nfs3, packaging/e2e/ask and replica.
 package main
 
 import (
@@ -14,30 +14,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"trinas/agent/control"
+	"trinas/packaging/e2e/ask"
 	"trinas/replica"
 )
 
-// insideEnv marks the process that is in n1's namespace already.
-const insideEnv = "REPLICAS_INSIDE"
-
-// node is what the runner says of a node in LAB, as far as it is needed.
-type node struct {
-	Name      string `json:"name"`
-	Namespace string `json:"namespace"`
-	Socket    string `json:"socket"`
-	DataDir   string `json:"data_dir"`
-}
+// runner does something to the nodes (e2e/events.go).
+var runner = ask.Here()
 
 // scenario is the lab as this program sees it.
 type scenario struct {
 	ctx    context.Context
-	nodes  []node
+	nodes  []ask.Node
 	volume string
 	file   *bigFile
 }
@@ -50,13 +41,14 @@ func main() {
 }
 
 func run() error {
-	s := &scenario{volume: os.Getenv("VOLUME")}
-	if err := json.Unmarshal([]byte(os.Getenv("LAB")), &s.nodes); err != nil || len(s.nodes) != 3 {
-		return errors.Join(errors.New("LAB does not describe three nodes; this runs by make e2e only"), err)
+	nodes, err := ask.Nodes()
+	if err == nil {
+		err = ask.Enter(nodes[0].Namespace)
 	}
-	if os.Getenv(insideEnv) == "" {
-		return enter(s.nodes[0].Namespace)
+	if err != nil {
+		return err
 	}
+	s := &scenario{nodes: nodes, volume: os.Getenv("VOLUME")}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	s.ctx = ctx
@@ -85,45 +77,16 @@ func run() error {
 	return nil
 }
 
-// enter starts this program again in a network namespace, in this process.
-func enter(namespace string) error {
-	ip, err := exec.LookPath("ip")
-	if err != nil {
-		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	return syscall.Exec(ip, []string{"ip", "netns", "exec", namespace, self}, append(os.Environ(), insideEnv+"=1"))
-}
-
-// ask has the runner do something (e2e/events.go).
-func ask(words ...string) error {
-	number := strconv.FormatInt(time.Now().UnixMicro(), 10)
-	fmt.Printf("@%s %s\n", number, strings.Join(words, " "))
-	for {
-		b, err := os.ReadFile("answers/" + number)
-		if os.IsNotExist(err) {
-			time.Sleep(5 * time.Millisecond) // there is no other sign that the runner has written a file
-			continue
-		}
-		if err == nil && strings.HasPrefix(string(b), "error") {
-			err = fmt.Errorf("ask %s: %s", strings.Join(words, " "), strings.TrimSpace(string(b)))
-		}
-		return err
-	}
-}
-
 // restart ends an agent, has change done while it is down, and starts it again.
-func restart(n node, change func() error) error {
-	if err := ask("stop", n.Name); err != nil {
+func restart(n ask.Node, change func() error) error {
+	if _, err := runner.Ask("stop", n.Name); err != nil {
 		return err
 	}
 	if err := change(); err != nil {
 		return err
 	}
-	return ask("start", n.Name)
+	_, err := runner.Ask("start", n.Name)
+	return err
 }
 
 // configure gives every agent the smallest log, and a resync that can be watched.
@@ -145,7 +108,7 @@ func (s *scenario) configure() error {
 }
 
 // volumeOn is the volume's state as a node's agent knows it.
-func (s *scenario) volumeOn(n node) (replica.VolumeStatus, error) {
+func (s *scenario) volumeOn(n ask.Node) (replica.VolumeStatus, error) {
 	client := control.NewClient(n.Socket)
 	defer client.Close()
 	vs, err := client.Volumes(s.ctx)

@@ -10,7 +10,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,13 +29,7 @@ const (
 	waitInterval = 20 * time.Millisecond
 )
 
-// node is what the runner says of a node in LAB, as far as it is needed.
-type node struct {
-	Name      string `json:"name"`
-	Address   string `json:"address"`
-	Namespace string `json:"namespace"`
-	Socket    string `json:"socket"`
-}
+type node struct{ ask.Node }
 
 func (n *node) host() *lab.Host { return &lab.Host{Name: n.Name, NS: n.Namespace} }
 
@@ -64,9 +57,13 @@ func main() {
 }
 
 func run() error {
-	s := &scenario{binary: os.Getenv("BINARY"), volume: os.Getenv("VOLUME"), runner: &ask.Runner{Out: os.Stdout, Answers: "answers"}}
-	if err := json.Unmarshal([]byte(os.Getenv("LAB")), &s.nodes); err != nil || len(s.nodes) != 3 {
-		return errors.Join(errors.New("LAB does not describe three nodes; this runs by make e2e only"), err)
+	s := &scenario{binary: os.Getenv("BINARY"), volume: os.Getenv("VOLUME"), runner: ask.Here()}
+	nodes, err := ask.Nodes()
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		s.nodes = append(s.nodes, &node{n})
 	}
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(context.Background())

@@ -113,13 +113,18 @@ func awaitCommand(ctx context.Context, m *lab.Machine, want string) error {
 	})
 }
 
-// logged is an error unless a machine's journal has an event so many times.
+// logged waits until a machine's journal has an event so many times; an agent logs what it did afterwards. It is an error
+// when there are more.
 func logged(ctx context.Context, m *lab.Machine, event string, times int) error {
-	out, err := m.Run(ctx, "sh", "-c", `journalctl -q -u trinas -o cat "TRINAS_EVENT=$1" | wc -l`, "sh", event)
-	if got := strings.TrimSpace(string(out)); err != nil || got != fmt.Sprint(times) {
-		return fmt.Errorf("%s has %s events %s in its journal, not %d (%w)", m.Name, got, event, times, err)
-	}
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	return m.Await(ctx, "its journal", func() error {
+		out, err := m.Run(ctx, "sh", "-c", `journalctl -q -u trinas -o cat "TRINAS_EVENT=$1" | wc -l`, "sh", event)
+		if got := strings.TrimSpace(string(out)); err == nil && got != fmt.Sprint(times) {
+			err = fmt.Errorf("it has %s events %s, not %d", got, event, times)
+		}
+		return err
+	})
 }
 
 // evacuate has a node's replica fail: HA is told to move its guests away. It returns when that was.

@@ -25,7 +25,7 @@ import (
 )
 
 // runTimeout bounds the whole run, the making of the tree aside.
-const runTimeout = 8 * time.Minute
+const runTimeout = 12 * time.Minute
 
 func main() {
 	dir := flag.String("dir", "", "where the machines' files go: a folder on a disk (default /var/tmp)")

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	mountLimit = 150 * time.Second
+	mountLimit = 4 * time.Minute
 	// mountChecks is how many checks mount/trial.sh makes: one that was not reached did not pass.
 	mountChecks = 50
 )
@@ -67,12 +67,12 @@ func (t *trial) mount(ctx context.Context) error {
 			return fmt.Errorf("cp %s %s: %w: %s", copied[0], copied[1], err, out)
 		}
 	}
-	passed := 0
+	passed, last := 0, "none"
 	var errs []error
 	m.Line = func(line string) {
 		switch {
 		case strings.HasPrefix(line, "ok "):
-			passed++
+			passed, last = passed+1, strings.TrimPrefix(line, "ok ")
 		case strings.HasPrefix(line, "not ok "):
 			errs = append(errs, errors.New(line))
 		default:
@@ -82,6 +82,8 @@ func (t *trial) mount(ctx context.Context) error {
 	status, err := m.Run(ctx)
 	if errs = append(errs, err); err == nil && (status != 0 || passed != mountChecks) {
 		errs = append(errs, fmt.Errorf("trial.sh ended with status %d after %d of %d checks", status, passed, mountChecks))
+	} else if err != nil {
+		errs = append(errs, fmt.Errorf("the last of %d checks that passed: %s", passed, last))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

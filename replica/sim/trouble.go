@@ -14,13 +14,14 @@ type trouble struct {
 	log      bool          // writes of the log fail
 	read     string        // reads of files whose names begin so fail; "": none
 	objects  error         // of writes of objects and checkpoints
+	write    time.Duration // what each write of an object or a checkpoint takes
 	standing chan struct{} // everything waits; closed when it goes on
 }
 
 // hook is for disk.Mem.OnOp.
 func (t *trouble) hook(op, name string, _, _ int64) error {
 	t.mu.Lock()
-	delay, standing := t.sync, t.standing
+	delay, write, standing := t.sync, t.write, t.standing
 	isLog := strings.HasPrefix(name, "log/")
 	var err error
 	switch {
@@ -38,6 +39,9 @@ func (t *trouble) hook(op, name string, _, _ int64) error {
 	}
 	if delay > 0 && op == "writesync" && isLog {
 		time.Sleep(delay)
+	}
+	if write > 0 && op == "write" && !isLog {
+		time.Sleep(write)
 	}
 	return err
 }
@@ -75,5 +79,5 @@ func (t *trouble) fails() bool {
 
 // clear ends all but a pause.
 func (t *trouble) clear() {
-	t.set(func(t *trouble) { t.sync, t.log, t.read, t.objects = 0, false, "", nil })
+	t.set(func(t *trouble) { t.sync, t.log, t.read, t.objects, t.write = 0, false, "", nil, 0 })
 }

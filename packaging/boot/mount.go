@@ -16,7 +16,7 @@ import (
 const (
 	mountLimit = 4 * time.Minute
 	// mountChecks is how many checks mount/trial.sh makes: one that was not reached did not pass.
-	mountChecks = 50
+	mountChecks = 46
 )
 
 // mountPackages are what the plugin and an NFS mount need beside systemd.

@@ -97,28 +97,6 @@ ok "not mounted" not mounted
 is "no unit left" "$(property ActiveState)" inactive
 is "deactivated twice" "$(storage deactivate_storage)" 1
 ok "its place stays closed" says "Operation not permitted" touch $M/x
-is "activated once more" "$(storage activate_storage)" 1
-
-# Stopping goes in the reverse order of starting: HA's service, which moves guests away or stops them, then the mount, then
-# the agent, whatever is named first. Proxmox's service is ordered after its storage, and that after remote-fs.target, which is
-# what the mount is ordered by: at a shutdown it is stopped too.
-cat >/run/systemd/system/pve-ha-lrm.service <<END
-[Unit]
-After=remote-fs.target
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=true
-ExecStop=dd if=/dev/zero of=$M/images/e bs=4k count=1 conv=fsync
-END
-systemctl daemon-reload
-systemctl start pve-ha-lrm
-ok "all are stopped, as at shutdown" timeout 60 systemctl stop trinas.socket trinas.service $unit remote-fs.target pve-ha-lrm
-is "HA's guests can write until they have gone" "$(property Result pve-ha-lrm)" success
-journalctl --sync
-is "HA stops first, the agent last" "$(journalctl -o cat _PID=1 | grep -oE '^(Stopped|Unmounted) (pve-ha-lrm|mnt-pve-vms|trinas)\.(service|mount)' |
-    tail -n 3 | tr '\n' ' ')" "Stopped pve-ha-lrm.service Unmounted $unit Stopped trinas.service "
-systemctl start trinas.service
 is "activated last" "$(storage activate_storage)" 1
 storage on_delete_hook
 ok "when the storage is deleted its place goes" [ ! -e $M ]

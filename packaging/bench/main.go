@@ -7,7 +7,7 @@
 // It must never compare runs of different conditions: all servers stay up, turns alternate, the
 // median counts.
 //
-// Floor 6: imports packaging/lab.
+// Floor 6: imports packaging/lab and nfsgw/nfs3.
 package main
 
 import (

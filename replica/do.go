@@ -66,10 +66,10 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 			return fmt.Errorf("encode operation %d: %w", op.Kind, err)
 		}
 	}
-	waits := false // it is among n.waiting
+	waits, carriedOut := false, false // waits: it is among n.waiting
 	defer func() {
 		if waits {
-			n.waiting.leave(vol, op.File)
+			n.waiting.leave(vol, op.File, carriedOut, n.opt.Clock())
 		}
 	}()
 	var hint uint64 // who led, by the word of another node
@@ -106,6 +106,7 @@ func (n *Node) Do(ctx context.Context, vol volume.ID, op *volume.Op, res *volume
 			hint, err = 0, errNotSent
 		}
 		if err == nil {
+			carriedOut = true
 			if try > 0 {
 				n.outages.end(vol)
 			}

@@ -21,6 +21,9 @@ var ErrNoImage = errors.New("no such image")
 // be serving it.
 var ErrCutOff = errors.New("this node is cut off")
 
+// ErrUnfit: this node's health is Unfit, and others can serve.
+var ErrUnfit = errors.New("this node is unfit")
+
 // Image is a file that nodes have activated.
 type Image struct {
 	Path    string   `json:"path"`    // from the volume's root
@@ -32,7 +35,8 @@ type Image struct {
 // they are in touch with the primary (sessionTime), as in a live migration; others are shut out:
 // what they still have to write is refused, also when they come back. Returns once a majority has
 // synced that. It waits while the volume has no primary, but not on a node that is cut off from a
-// majority (Service). Errors: ErrNoVolume, ErrNoImage, ErrCutOff, ctx's.
+// majority (Service); and one that is Unfit takes nothing new while others could. Errors: ErrNoVolume, ErrNoImage,
+// ErrCutOff, ErrUnfit, ctx's.
 func (n *Node) Activate(ctx context.Context, volumeName, path string) error {
 	_, err := n.Claim(ctx, volumeName, path)
 	return err
@@ -40,6 +44,9 @@ func (n *Node) Activate(ctx context.Context, volumeName, path string) error {
 
 // Claim is Activate, and tells whether this node had the image active already.
 func (n *Node) Claim(ctx context.Context, volumeName, path string) (already bool, err error) {
+	if why := n.unfitFor(volumeName); why != "" && !n.hasActive(volumeName, path) {
+		return false, fmt.Errorf("image %s: %w: %s", path, ErrUnfit, why)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -50,6 +57,33 @@ func (n *Node) Claim(ctx context.Context, volumeName, path string) (already bool
 		return false, fmt.Errorf("image %s: %w", path, cause)
 	}
 	return already, err
+}
+
+// unfitFor gives why this node is Unfit while another that keeps the volume is not; "" when it may take new guests.
+func (n *Node) unfitFor(volumeName string) string {
+	health, why := n.ownHealth()
+	state := n.cluster.view()
+	v := state.volume(volumeName)
+	if health != Unfit || v == nil {
+		return ""
+	}
+	for _, id := range v.Replicas {
+		if m := state.node(id); m != nil && id != n.id {
+			if other, _ := n.healthOf(m); other != Unfit {
+				return why
+			}
+		}
+	}
+	return ""
+}
+
+// hasActive reports whether an image is active on this node, as its own replica knows it.
+func (n *Node) hasActive(volumeName, path string) bool {
+	path = strings.Join(slices.Collect(names(path)), "/")
+	images, _ := n.Images(volumeName) // an error: not known here
+	return slices.ContainsFunc(images, func(i Image) bool {
+		return i.Path == path && slices.Contains(i.Writers, n.identity.Name)
+	})
 }
 
 // watchCutOff ends ctx by cancel when this node is cut off from the volume.

@@ -1,55 +1,84 @@
 package replica
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"trinas/replica/volume"
 )
 
-// waiting counts this node's requests that have found no primary and wait for one, by the file that each
-// is about: of a request that names a file in a directory it is the directory. How many there are is bounded by
-// those who make requests.
+// waiting is which files this node's requests wait for that have found no primary: of a request that names a file
+// in a directory it is the directory. One that was told to come back later counts for waitingKept more, since
+// its client does come back. How many wait is bounded by those who make requests, and those that were sent
+// away by maxSentAway in each volume.
 type waiting struct {
 	mu sync.Mutex
-	by map[volume.ID]map[volume.FileID]int
+	by map[volume.ID]map[volume.FileID]*waiter
 }
+
+type waiter struct {
+	requests int
+	sentAway time.Duration // when the last one ended without being carried out, by the node's clock; 0: none did
+}
+
+const (
+	waitingKept = 10 * time.Second // twice what Linux' client waits after NFS3ERR_JUKEBOX
+	maxSentAway = 4096
+)
 
 func (w *waiting) enter(vol volume.ID, file volume.FileID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.by == nil {
-		w.by = map[volume.ID]map[volume.FileID]int{}
+		w.by = map[volume.ID]map[volume.FileID]*waiter{}
 	}
 	if w.by[vol] == nil {
-		w.by[vol] = map[volume.FileID]int{}
+		w.by[vol] = map[volume.FileID]*waiter{}
 	}
-	w.by[vol][file]++
+	if w.by[vol][file] == nil {
+		w.by[vol][file] = new(waiter)
+	}
+	w.by[vol][file].requests++
 }
 
-func (w *waiting) leave(vol volume.ID, file volume.FileID) {
+// leave ends what enter began: the request was carried out, or sent away.
+func (w *waiting) leave(vol volume.ID, file volume.FileID, carriedOut bool, now time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	files := w.by[vol]
-	if files[file]--; files[file] == 0 {
-		delete(files, file)
+	f := files[file]
+	f.requests--
+	switch {
+	case carriedOut:
+		f.sentAway = 0
+	case len(files) <= maxSentAway:
+		f.sentAway = max(now, 1)
 	}
-	if len(files) == 0 {
+	w.drop(vol, file, now)
+}
+
+// drop forgets a file that nobody waits for.
+func (w *waiting) drop(vol volume.ID, file volume.FileID, now time.Duration) {
+	f := w.by[vol][file]
+	if f.requests > 0 || f.sentAway > 0 && now-f.sentAway < waitingKept {
+		return
+	}
+	if delete(w.by[vol], file); len(w.by[vol]) == 0 {
 		delete(w.by, vol)
 	}
 }
 
 // files gives the files of a volume that requests wait for, ascending.
-func (w *waiting) files(vol volume.ID) []volume.FileID {
+func (w *waiting) files(vol volume.ID, now time.Duration) []volume.FileID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out []volume.FileID
 	for id := range w.by[vol] {
-		out = append(out, id)
+		w.drop(vol, id, now)
 	}
-	slices.Sort(out)
-	return out
+	return slices.Sorted(maps.Keys(w.by[vol]))
 }
 
 // Stuck is a volume that this node is cut off from (Service.CutOff) while requests of this node's own
@@ -69,7 +98,7 @@ func (n *Node) Stuck() []Stuck {
 	var out []Stuck
 	for i := range state.Volumes {
 		v := &state.Volumes[i]
-		files := n.waiting.files(v.ID)
+		files := n.waiting.files(v.ID, n.opt.Clock())
 		if len(files) == 0 {
 			continue
 		}

@@ -382,6 +382,9 @@ func explain(err error) (int, *Error) {
 	case errors.Is(err, replica.ErrCutOff):
 		e.Hint = "see trinas status and the network between the nodes; the others may be serving it"
 		return http.StatusServiceUnavailable, e
+	case errors.Is(err, replica.ErrUnfit):
+		e.Hint = "start the guest on another node (trinas ha status says which could take it); trinas check says what to mend here"
+		return http.StatusServiceUnavailable, e
 	case errors.Is(err, replica.ErrNoImage):
 		return http.StatusNotFound, e
 	case errors.Is(err, context.DeadlineExceeded):

@@ -170,3 +170,44 @@ func TestCluster_Stuck(t *testing.T) {
 		time.Sleep(5 * time.Second)
 	})
 }
+
+// Goal: a node that is Unfit is given no new image while others could take it, goes on with those that it has, and
+// takes them where nobody is better. Method: slow logs.
+func TestCluster_UnfitTakesNoImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 43, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "busy")
+		c.create(vol, "has")
+		c.create(vol, "new")
+		slow := c.Primary(vol)
+		other := slow%3 + 1
+		activate := func(node uint64, path string) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			c.Node(node).Gather(ctx)
+			return c.Node(node).Activate(ctx, "v", path)
+		}
+		if err := activate(slow, "has"); err != nil {
+			t.Fatal(err)
+		}
+		c.slowDisk(slow, 400*time.Millisecond)
+		c.longestWrite(other, vol, f, 10*time.Second)
+		if err := activate(slow, "new"); !errors.Is(err, replica.ErrUnfit) || !strings.Contains(err.Error(), "slow") {
+			t.Errorf("a new image on a node with a slow log: %v", err)
+		}
+		if err := activate(slow, "/has"); err != nil {
+			t.Errorf("an image that is active there: %v", err)
+		}
+		if err := activate(other, "new"); err != nil {
+			t.Errorf("the same on another node: %v", err)
+		}
+		for node := uint64(1); node <= 3; node++ {
+			c.slowDisk(node, 400*time.Millisecond)
+		}
+		c.longestWrite(other, vol, f, 15*time.Second)
+		if err := activate(slow, "new"); err != nil {
+			t.Errorf("where all logs are slow: %v", err)
+		}
+	})
+}

@@ -246,6 +246,9 @@ func (g *group) close() error {
 	return g.sm.Close()
 }
 
+// resign has this member take no more part: whoever waits on it gets errNotPrimary. close follows.
+func (g *group) resign() { g.post(event{call: g.shut}) }
+
 // post hands events to the baton holder, or becomes it. Never blocks on disk or network.
 func (g *group) post(es ...event) {
 	if g.push(es) {

@@ -173,6 +173,9 @@ func (n *Node) connect() (Network, error) {
 // stop undoes open, in reverse.
 func (n *Node) stop() {
 	n.closeOnce.Do(func() { close(n.closing) })
+	for _, g := range n.snapshotGroups() {
+		g.resign() // the clock stands: nothing else would end what waits for a majority that is not there
+	}
 	n.running.Wait()
 	n.mu.Lock()
 	groups := n.groups

@@ -424,3 +424,33 @@ func TestVerify_Table(t *testing.T) {
 		})
 	}
 }
+
+// Goal: a node that verifies and has no majority any more stops at once. Method: the others stand still in the middle of it, and the
+// primary is stopped before it notices that it is alone.
+func TestCluster_StopWhileVerifying(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 68, 3, func(o *replica.Options) { o.VerifyBytesPerSecond = 4 << 20 })
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.writeSlots(1, vol, f, 256, 0)
+		primary := c.Primary(vol)
+		if err := c.Node(primary).Verify(context.Background(), "v", replica.VerifyRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		c.Pause(primary%3 + 1)
+		c.Pause((primary+1)%3 + 1)
+		time.Sleep(400 * time.Millisecond) // it has proposed the next part
+		n := c.Node(primary)
+		c.setNode(primary, nil)
+		stopped := make(chan struct{})
+		go func() { n.Close(); close(stopped) }()
+		select {
+		case <-stopped:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the node does not stop")
+		}
+		c.Resume(primary%3 + 1)
+		c.Resume((primary+1)%3 + 1)
+	})
+}

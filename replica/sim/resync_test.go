@@ -227,6 +227,51 @@ func TestCluster_SnapshotLost(t *testing.T) {
 	})
 }
 
+// Goal: what is sent to a replica that is slow to come back is not fetched once more for each snapshot message
+// that was sent meanwhile. Method: its disk is so slow that the primary takes the snapshot for lost, and sends others.
+func TestCluster_SnapshotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent, begun := make(chan struct{}, 100), make(chan struct{}, 100)
+		c := New(t, 14, 3, shortLog, func(o *replica.Options) {
+			o.Log = slog.New(logWatch{logWatch{slog.DiscardHandler, "sent snapshot[", sent}, "resync begins", begun})
+		})
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.Transfer(vol, 1)
+		c.Crash(3)
+		write := func(times int) {
+			for n := range times {
+				if res, err := c.Do(1, vol, writeOp(f, 0, pattern(n)), time.Second); err != nil || res.Err != 0 {
+					t.Fatal(err, res.Err)
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		write(256)
+		for len(sent) > 0 { // those of the members that joined
+			<-sent
+		}
+		for len(begun) > 0 {
+			<-begun
+		}
+		c.nodes[2].trouble.set(func(t *trouble) { t.write = 16 * time.Second })
+		c.Start(3)
+		<-begun
+		for range 5 {
+			time.Sleep(5 * time.Second)
+			write(2)
+		}
+		c.nodes[2].trouble.clear()
+		c.waitUpToDate(vol)
+		if len(sent) < 3 {
+			t.Errorf("%d snapshots were sent: too few to show anything", len(sent))
+		}
+		if n := 1 + len(begun); n > 2 { // the second is for the last of them
+			t.Errorf("%d resyncs for %d snapshots", n, len(sent))
+		}
+	})
+}
+
 // Goal: the log's index has its bound in memory, however small the entries are: who was away for longer needs
 // a resync. Method: 2,000 entries, with an index for 1,000 and then for 100,000.
 func TestCluster_LogIndex(t *testing.T) {
@@ -277,7 +322,7 @@ func (w logWatch) Handle(_ context.Context, r slog.Record) error {
 		default:
 		}
 	}
-	return nil
+	return w.Handler.Handle(context.Background(), r)
 }
 
 // Transfer makes node the primary.

@@ -183,13 +183,16 @@ func (b *longBench) crowdLoads(ctx context.Context) ([]load, error) {
 }
 
 // turns lets two ways of running loads take turns and joins what each has done.
-func (b *longBench) turns(one, other func() (loaded, error)) (a, z loaded, err error) {
+func (b *longBench) turns(ctx context.Context, one, other func() (loaded, error)) (a, z loaded, err error) {
 	for range b.rounds {
 		for _, w := range []struct {
 			run func() (loaded, error)
 			sum *loaded
 		}{{one, &a}, {other, &z}} {
 			unix.Sync()
+			if err := b.ours.ready(ctx); err != nil {
+				return a, z, err
+			}
 			before, err := b.ours.processorTime()
 			if err != nil {
 				return a, z, err
@@ -217,7 +220,7 @@ func (b *longBench) manyImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	alone, all, err := b.turns(
+	alone, all, err := b.turns(ctx, 
 		func() (loaded, error) { return loads[0].run(ctx, b.length()) },
 		func() (loaded, error) { return runAll(ctx, loads, b.length()) })
 	if err != nil {
@@ -243,7 +246,7 @@ func (b *longBench) slowSecondary(ctx context.Context) error {
 		return err
 	}
 	defer limit.remove()
-	well, ill, err := b.turns(
+	well, ill, err := b.turns(ctx, 
 		func() (loaded, error) { return loads[0].run(ctx, b.length()) },
 		func() (done loaded, err error) {
 			if err := limit.set(true); err != nil {

@@ -194,6 +194,11 @@ func (b *bench) estimate(ctx context.Context, s *server, p pattern) (float64, er
 // takes a short READ for zeros, and a server that answers with nothing would look fast.
 func once(ctx context.Context, s *server, p pattern, count int) (result, error) {
 	unix.Sync()
+	if s.ready != nil {
+		if err := s.ready(ctx); err != nil {
+			return result{}, err
+		}
+	}
 	cpuBefore, err := s.processorTime()
 	if err != nil {
 		return result{}, err

@@ -26,6 +26,9 @@ type server struct {
 	url  string
 	pids func() []int // its processes
 
+	// ready, if there is one, makes it as it is to be measured, before each run.
+	ready func(ctx context.Context) error
+
 	// What a kernel mounts, from the nodes' network.
 	addr, export string
 	mountPort    int
@@ -41,9 +44,8 @@ func startCluster(ctx context.Context, l *lab.Lab) (*server, error) {
 	if err := l.CreateVolume(ctx, volume); err != nil {
 		return nil, err
 	}
-	if err := l.SetPrimary(ctx, volume, l.Nodes[0]); err != nil {
-		return nil, err
-	}
+	// On a loaded disk the primary goes elsewhere, and n1 would be measured as a secondary.
+	ready := func(ctx context.Context) error { return l.SetPrimary(ctx, volume, l.Nodes[0]) }
 	pids := func() (all []int) {
 		for _, n := range l.Nodes {
 			all = append(all, n.PID())
@@ -51,7 +53,7 @@ func startCluster(ctx context.Context, l *lab.Lab) (*server, error) {
 		return all
 	}
 	n1 := l.Nodes[0]
-	return &server{name: "trinas", host: n1.Host, url: n1.URL("/"+volume, imageName), pids: pids,
+	return &server{name: "trinas", host: n1.Host, url: n1.URL("/"+volume, imageName), pids: pids, ready: ready,
 		addr: n1.Addr, mountPort: 2049, export: "/" + volume}, nil
 }
 

@@ -220,7 +220,7 @@ func (b *longBench) manyImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	alone, all, err := b.turns(ctx, 
+	alone, all, err := b.turns(ctx,
 		func() (loaded, error) { return loads[0].run(ctx, b.length()) },
 		func() (loaded, error) { return runAll(ctx, loads, b.length()) })
 	if err != nil {
@@ -246,7 +246,7 @@ func (b *longBench) slowSecondary(ctx context.Context) error {
 		return err
 	}
 	defer limit.remove()
-	well, ill, err := b.turns(ctx, 
+	well, ill, err := b.turns(ctx,
 		func() (loaded, error) { return loads[0].run(ctx, b.length()) },
 		func() (done loaded, err error) {
 			if err := limit.set(true); err != nil {

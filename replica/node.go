@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -137,6 +138,10 @@ func (n *Node) open() error {
 	n.cluster, err = openCluster(n.opt.Disk)
 	if err != nil {
 		return err
+	}
+	// The run before may have ended between the rename of the cluster's state and its sync.
+	if err := n.opt.Disk.SyncDir(clusterDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("open the cluster's state: %w", err)
 	}
 	n.cluster.changed = func() {
 		select {

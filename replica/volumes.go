@@ -333,7 +333,9 @@ func (n *Node) openVolume(info VolumeInfo) error {
 	if err != nil {
 		return fmt.Errorf("make the replica: %w", err)
 	}
-	for _, dir := range []string{volumesDir, "."} {
+	// VolumeDir too: the run before may have ended between the rename of a checkpoint and its sync, and the log is
+	// cut by what the checkpoint says.
+	for _, dir := range []string{VolumeDir(info.ID), volumesDir, "."} {
 		if err := n.opt.Disk.SyncDir(dir); err != nil {
 			return fmt.Errorf("make the replica: %w", err)
 		}

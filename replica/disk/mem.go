@@ -131,6 +131,14 @@ func (m *Mem) Crash() {
 	m.root.crash(m, survives)
 }
 
+// Kill is the end of a program, and not of its machine: nothing is lost, and nothing becomes durable. As after Crash,
+// what is left of the run gets errors.
+func (m *Mem) Kill() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch++
+}
+
 // crash makes what is durable, and what survives besides, the state of n and everything below.
 func (n *node) crash(m *Mem, survives func() bool) {
 	if n.dir {

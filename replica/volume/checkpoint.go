@@ -192,7 +192,8 @@ func joinChunks(b []byte) ([]byte, error) {
 	return image, nil
 }
 
-// Open loads a volume's checkpoint. It changes nothing on the disk. The caller then applies the
+// Open loads a volume's checkpoint. It changes nothing on the disk. The caller has synced the folder before, as an
+// earlier run may not have come to that; and then applies the
 // log from Applied()+1 on, at least up to the last entry that was ever applied here, before
 // anything is read: objects may be newer than the table until then.
 func Open(fsys disk.FS, opt Options) (*Volume, error) {
@@ -217,7 +218,9 @@ func Open(fsys disk.FS, opt Options) (*Volume, error) {
 	}
 	v.checkpointSize = len(image)
 	v.readNote()
-	v.objects = newObjects(fsys, opt.OpenObjects, opt.DirtyObjects)
+	if v.objects, err = newObjects(fsys, opt.OpenObjects, opt.DirtyObjects); err != nil {
+		return nil, fmt.Errorf("open volume: list objects below %s: %w", fsys.Path("."), err)
+	}
 	return v, nil
 }
 

@@ -30,8 +30,8 @@ lintian --allow-root --fail-on error,warning "$changes"
 dpkg-deb -x "$out/trinas_${version}_$arch.deb" "$src/root"
 units=$src/root/lib/systemd/system
 # The program is not installed here; whatever else systemd says about the units is an error.
-if systemd-analyze verify --man=no "$units/trinas.service" "$units/trinas.socket" 2>&1 |
-    grep trinas | grep -v 'Command /usr/bin/trinas is not executable'; then
+if systemd-analyze verify --man=no "$units/trinas.service" "$units/trinas.socket" "$units/trinas-unmount.service" 2>&1 |
+    grep trinas | grep -v 'Command /usr/\(bin/trinas\|libexec/trinas/unmount\) is not executable'; then
     exit 1
 fi
 # The threshold is ten times the exposure.

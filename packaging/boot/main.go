@@ -1,6 +1,6 @@
 // Command boot tries the package as an admin meets it: three Debian systems with systemd, apt install
 // from a signed repository, the commands of README's set-up section, upgrade, removal and purge, the
-// journal, a disk that hangs, what the agent may do to Proxmox HA, and the mount that the storage plugin makes. The
+// journal, a disk that hangs, what the agent may do to Proxmox HA, the mount that the storage plugin makes, and a shutdown under it. The
 // README of this folder says what is shown.
 //
 // It must never say PASS for what did not run, and never leave a process, mount or namespace behind.
@@ -25,7 +25,7 @@ import (
 )
 
 // runTimeout bounds the whole run, the making of the tree aside.
-const runTimeout = 12 * time.Minute
+const runTimeout = 15 * time.Minute
 
 func main() {
 	dir := flag.String("dir", "", "where the machines' files go: a folder on a disk (default /var/tmp)")

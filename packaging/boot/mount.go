@@ -17,6 +17,10 @@ const (
 	mountLimit = 4 * time.Minute
 	// mountChecks is how many checks mount/trial.sh makes: one that was not reached did not pass.
 	mountChecks = 46
+	// shutdownChecks is how many mount/shutdown.sh and mount/last.sh make.
+	shutdownChecks = 12
+	// powerOffLimit is for a shutdown that hangs: 225 s were measured when a mount in use lost its agent.
+	powerOffLimit = time.Minute
 )
 
 // mountPackages are what the plugin and an NFS mount need beside systemd.
@@ -41,32 +45,37 @@ func makeImage(ctx context.Context, build string) (string, error) {
 	return image, os.Rename(making, image)
 }
 
-// mount runs mount/trial.sh on a Debian system with a kernel of its own, which has the NFS client that this machine's may
-// lack.
-func (t *trial) mount(ctx context.Context) error {
-	began := time.Now()
-	dir := filepath.Join(t.machines.Dir, "mount")
+// debian lays out a machine with a kernel of its own, which has the NFS client that this machine's may lack. It boots Debian and
+// runs a script of folder mount there.
+func (t *trial) debian(ctx context.Context, name string, script ...string) (*guest.Machine, error) {
+	dir := filepath.Join(t.machines.Dir, name)
 	m := &guest.Machine{
 		Dir: dir, Init: filepath.Join(dir, "init"), Memory: "512M", Disk: filepath.Join(dir, "disk.ext4"), Debian: true,
-		Args: []string{"bash", "trial.sh"}, Limit: mountLimit,
+		Args: append([]string{"bash"}, script...), Limit: mountLimit,
 	}
 	if err := os.MkdirAll(m.Share(), 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	if err := guest.Build(ctx, "trinas/packaging/lab/guest/init", m.Init); err != nil {
-		return err
+		return nil, err
 	}
-	if err := os.CopyFS(filepath.Join(m.Share(), "standin"), os.DirFS("plugin/t/standin")); err != nil {
-		return err
+	for from, to := range map[string]string{"plugin/t/standin": "standin", "packaging/boot/mount": ""} {
+		if err := os.CopyFS(filepath.Join(m.Share(), to), os.DirFS(from)); err != nil {
+			return nil, err
+		}
 	}
 	for _, copied := range [][2]string{
 		{t.image, m.Disk}, {t.repo.newer.path, m.Share() + "/trinas.deb"}, {"packaging/e2e/checks.sh", m.Share()},
-		{"packaging/boot/mount/trial.sh", m.Share()}, {"packaging/boot/mount/storage.pl", m.Share()},
 	} {
 		if out, err := exec.CommandContext(ctx, "cp", "--sparse=always", copied[0], copied[1]).CombinedOutput(); err != nil {
-			return fmt.Errorf("cp %s %s: %w: %s", copied[0], copied[1], err, out)
+			return nil, fmt.Errorf("cp %s %s: %w: %s", copied[0], copied[1], err, out)
 		}
 	}
+	return m, nil
+}
+
+// runChecks boots a machine whose script makes so many checks. It is an error unless all of them pass.
+func runChecks(ctx context.Context, m *guest.Machine, checks int) error {
 	passed, last := 0, "none"
 	var errs []error
 	m.Line = func(line string) {
@@ -80,14 +89,43 @@ func (t *trial) mount(ctx context.Context) error {
 		}
 	}
 	status, err := m.Run(ctx)
-	if errs = append(errs, err); err == nil && (status != 0 || passed != mountChecks) {
-		errs = append(errs, fmt.Errorf("trial.sh ended with status %d after %d of %d checks", status, passed, mountChecks))
+	if errs = append(errs, err); err == nil && (status != 0 || passed != checks) {
+		errs = append(errs, fmt.Errorf("%s ended with status %d after %d of %d checks", m.Args[1], status, passed, checks))
 	} else if err != nil {
 		errs = append(errs, fmt.Errorf("the last of %d checks that passed: %s", passed, last))
 	}
-	if err := errors.Join(errs...); err != nil {
+	return errors.Join(errs...)
+}
+
+// mount runs mount/trial.sh.
+func (t *trial) mount(ctx context.Context) error {
+	began := time.Now()
+	m, err := t.debian(ctx, "mount", "trial.sh")
+	if err != nil {
 		return err
 	}
-	report(fmt.Sprintf("the plugin's mount under systemd, a Linux NFS client: %d checks", passed), time.Since(began), 0)
+	if err := runChecks(ctx, m, mountChecks); err != nil {
+		return err
+	}
+	report(fmt.Sprintf("the plugin's mount under systemd, a Linux NFS client: %d checks", mountChecks), time.Since(began), 0)
+	return nil
+}
+
+// shutdown powers machines off while the plugin's mount is in use, in each case of mount/shutdown.sh.
+func (t *trial) shutdown(ctx context.Context) error {
+	for _, user := range []string{"guest", "stray"} {
+		m, err := t.debian(ctx, "shutdown-"+user, "shutdown.sh", user)
+		if err != nil {
+			return err
+		}
+		m.PowerOff = true
+		if err := runChecks(ctx, m, shutdownChecks); err != nil {
+			return fmt.Errorf("the mount's user is a %s: %w", user, err)
+		}
+		if m.PoweredOff > powerOffLimit {
+			return fmt.Errorf("the mount's user is a %s: power off took %v, longer than %v", user, m.PoweredOff, powerOffLimit)
+		}
+		report("power off while a "+user+" writes to the plugin's mount", m.PoweredOff, 0)
+	}
 	return nil
 }

@@ -36,7 +36,7 @@ func (t *trial) run(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"set-up", t.setUp}, {"journal", t.journal}, {"upgrade", t.upgrade}, {"stop", t.stop}, {"remove", t.remove},
-		{"hanging disk", t.hang}, {"data", t.data}, {"HA", t.ha}, {"mount", t.mount}, {"purge", t.purge},
+		{"hanging disk", t.hang}, {"data", t.data}, {"HA", t.ha}, {"mount", t.mount}, {"shutdown", t.shutdown}, {"purge", t.purge},
 	} {
 		if t.parts != "" && !slices.Contains(strings.Split(t.parts, ","), part.name) {
 			continue

@@ -1,21 +1,8 @@
 # trial.sh: the plugin's mount under a real systemd with a real Linux NFS client. Runs in a guest that has booted
 # Debian; packaging/boot/mount.go reads what it prints.
-. ./checks.sh
-M=/mnt/pve/vms
-unit=mnt-pve-vms.mount
+. ./setup.sh
 storage() { perl /guest/storage.pl "$@"; }
-property() { systemctl show -P "$1" "${2:-$unit}"; }
-mount_id() { awk -v at=$M '$5 == at { print $1 }' /proc/self/mountinfo; }
-# until_ok COMMAND...: waits until the command succeeds.
-until_ok() {
-    for _ in $(seq 150); do
-        "$@" >/dev/null 2>&1 && return
-        sleep 0.1
-    done
-    "$@"
-}
 has() { case $1 in *"$2"*) ;; *) false ;; esac; }
-mounted() { [ -n "$(mount_id)" ]; }
 # says WANT COMMAND...: passes when the command fails and says WANT.
 says() {
     local want=$1 said
@@ -25,23 +12,6 @@ says() {
     has "$said" "$want"
 }
 
-ok "systemd is the first process" [ "$(cat /proc/1/comm)" = systemd ]
-ok "the package installs" dpkg -i trinas.deb
-ok "the agent runs" systemctl is-active trinas.service
-printf '[peer]\nadvertise = "127.0.0.1:7370"\n' >/etc/trinas/trinas.toml # the guest has no network
-systemctl restart trinas
-ok "a cluster of one" trinas init --name alone
-ok "a volume" trinas volume create vms --replicas 1
-
-# Whoever calls the plugin is a service, as pvestatd is.
-cat >/run/systemd/system/pvestatd.service <<END
-[Service]
-ExecStart=/usr/bin/perl /guest/storage.pl serve
-END
-systemctl daemon-reload
-ok "pvestatd" systemctl start pvestatd
-ok "mounted" until_ok mounted
-mounted || { journalctl -u trinas -u pvestatd -u $unit | tail -n 20; exit 1; }
 echo "= $(grep " $M " /proc/self/mounts)"
 is "by NFS from this node's agent" "$(awk -v at=$M '$2 == at { print $1, $3 }' /proc/self/mounts)" "127.0.0.1:/vms nfs"
 options=,$(awk -v at=$M '$2 == at { print $4 }' /proc/self/mounts),

@@ -46,4 +46,6 @@ type boot struct {
 	Args    []string // the program to run in ShareDir
 	Env     []string // NAME=value
 	Limit   time.Duration
+	// PowerOff: with Root, the guest powers itself off after the program.
+	PowerOff bool
 }

@@ -47,7 +47,15 @@ func RunProgram() {
 	if err != nil {
 		finish(notRun, err)
 	}
-	finish(boot.run())
+	status, err := boot.run()
+	tell(status, err)
+	if boot.PowerOff {
+		// As an admin does; it also says that it cannot ask logind, which is not there.
+		if out, err := exec.Command("systemctl", "poweroff").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "init: systemctl poweroff: %v: %s\n", err, out)
+		}
+	}
+	waitForEnd()
 }
 
 // notRun is the status of a program that did not run, or was ended by a signal.
@@ -55,6 +63,12 @@ const notRun = 125
 
 // finish says how the program ended, and waits for the host to end the guest.
 func finish(status int, err error) {
+	tell(status, err)
+	waitForEnd()
+}
+
+// tell says how the program ended.
+func tell(status int, err error) {
 	line, openErr := os.OpenFile("/dev/ttyS0", os.O_WRONLY, 0)
 	if err = errors.Join(err, openErr); err != nil {
 		fmt.Fprintln(os.Stderr, "init:", err) // the console: the kernel's log
@@ -66,6 +80,9 @@ func finish(status int, err error) {
 	if line != nil {
 		fmt.Fprintf(line, "%s%d\n", endMark, status)
 	}
+}
+
+func waitForEnd() {
 	for {
 		time.Sleep(time.Hour) // a first process that ends is a kernel panic
 	}

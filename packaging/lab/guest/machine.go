@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -46,6 +45,11 @@ type Machine struct {
 	// Debian: on Disk, ext4, is a Debian system that the guest boots, with systemd as its first process. The program
 	// is run when the boot has come to its end. Network and Modules are the system's own business.
 	Debian bool
+	// PowerOff: with Debian, after the program the guest is told to power off, as an admin does. Run waits until it has; Line
+	// also gets what is written to the serial line on the way.
+	PowerOff bool
+	// PoweredOff is how long that took.
+	PoweredOff time.Duration
 
 	Line func(string) // gets each line of output, without its end; called by one goroutine
 }
@@ -128,7 +132,13 @@ func (m *Machine) boot(ctx context.Context, initrd string) (int, error) {
 		case <-ctx.Done():
 		}
 	}()
-	status, err := m.follow(out, started)
+	in := bufio.NewReaderSize(out, maxLineBytes)
+	status, err := m.follow(in, started)
+	if err == nil && m.PowerOff {
+		began := time.Now()
+		err = m.followOff(ctx, in)
+		m.PoweredOff = time.Since(began)
+	}
 	end()
 	<-nudged
 	if waitErr := cmd.Wait(); err != nil {
@@ -142,9 +152,8 @@ const bootTimeout = time.Minute
 
 // follow hands out lines until the last one, which holds the status. It closes started when the
 // program is about to run.
-func (m *Machine) follow(out io.Reader, started chan<- struct{}) (int, error) {
+func (m *Machine) follow(in *bufio.Reader, started chan<- struct{}) (int, error) {
 	up := false
-	in := bufio.NewReaderSize(out, maxLineBytes)
 	for {
 		b, err := in.ReadSlice('\n')
 		line := strings.TrimSuffix(string(b), "\n")
@@ -172,6 +181,25 @@ func (m *Machine) follow(out io.Reader, started chan<- struct{}) (int, error) {
 	}
 }
 
+// offMark is in the kernel's log when it has powered off: what ends otherwise has crashed. A user-mode kernel says that it halts.
+const offMark = "reboot: System halted"
+
+// followOff hands out lines until the kernel has ended. It is an error when it did not power off.
+func (m *Machine) followOff(ctx context.Context, in *bufio.Reader) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, maxLineBytes)
+	for lines.Scan() {
+		m.Line(strings.TrimRight(lines.Text(), "\r"))
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	if !strings.Contains(m.logEnd(), offMark) || ctx.Err() != nil {
+		return errors.New("it has not powered off")
+	}
+	return nil
+}
+
 // hostDirs are the folders of the host that the guest sees, read-only.
 var hostDirs = [...]string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var"}
 
@@ -186,7 +214,7 @@ func (m *Machine) initramfs() ([]byte, error) {
 	a.Device("dev/console", 5, 1)
 	a.Device("dev/null", 1, 3)
 	boot := boot{
-		Network: m.Network, Args: m.Args, Limit: m.Limit,
+		Network: m.Network, Args: m.Args, Limit: m.Limit, PowerOff: m.PowerOff,
 		Env: append([]string{
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"HOME=/root", "TERM=dumb", "LANG=C.UTF-8",

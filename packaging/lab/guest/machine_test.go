@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bufio"
 	"slices"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestMachine_Follow(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var lines []string
 			m := Machine{Line: func(s string) { lines = append(lines, s) }}
-			status, err := m.follow(strings.NewReader(tt.out), make(chan struct{}))
+			status, err := m.follow(bufio.NewReaderSize(strings.NewReader(tt.out), maxLineBytes), make(chan struct{}))
 			if (err != nil) != tt.fails || status != tt.status {
 				t.Errorf("status %d, %v; want %d", status, err, tt.status)
 			}

@@ -129,7 +129,8 @@ func (c *crashRun) something(l *Log) {
 		c.wait(l)
 	case n < 85:
 		c.wait(l)
-		if last, _ := g.LastIndex(); last > m.base {
+		last, _ := g.LastIndex()
+		if last = min(last, m.last); last > m.base { // a log that has failed may still have what was to be cut
 			index := last - c.rng.Uint64N(min(4, last-m.base))
 			if index > m.floor {
 				m.floor = index

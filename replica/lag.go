@@ -1,9 +1,6 @@
 package replica
 
-import (
-	"math"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // A secondary that takes part always lacks what is on its way. It is UpToDate when it has all that was
 // committed lagTicks ago and lacks at most lagBytes: else an admin who reads UpToDate would take a
@@ -18,12 +15,13 @@ type commitMarks struct {
 	last [lagTicks]uint64 // baton holder only
 	n    int              // the same
 
-	past atomic.Uint64 // what was committed lagTicks ago; MaxUint64 while this primary is younger
+	past atomic.Uint64 // what was committed lagTicks ago; when it began, while this primary is younger
 }
 
-func (m *commitMarks) begin() {
+// begin starts anew with a leadership, which begins with that commit index.
+func (m *commitMarks) begin(commit uint64) {
 	m.n = 0
-	m.past.Store(math.MaxUint64)
+	m.past.Store(commit)
 }
 
 func (m *commitMarks) note(commit uint64) {

@@ -264,7 +264,7 @@ func (g *group) noteView(rd *raft.Ready) {
 		clear(g.freeBytes) // heartbeats tell it anew
 		clear(g.slow)
 		clear(g.snapshots)
-		g.marks.begin()
+		g.marks.begin(g.early.committed)
 		g.leastFree.Store(math.MaxUint64)
 	}
 	if v.leader == 0 && old.leader != 0 {

@@ -58,7 +58,8 @@ func (c *Cluster) verifyStatus(vol volume.ID) (st replica.VerifyStatus) {
 // verify verifies volume v through a node, and returns what came of it.
 func (c *Cluster) verify(through uint64, vol volume.ID, repair bool) replica.VerifyStatus {
 	c.t.Helper()
-	before := c.verifyStatus(vol)
+	asked := time.Now().Add(-1) // a new primary may not know of the last one yet
+	before := replica.VerifyStatus{Began: &asked}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := c.Node(through).Verify(ctx, "v", replica.VerifyRequest{Repair: repair}); err != nil {

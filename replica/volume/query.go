@@ -201,7 +201,8 @@ func (v *Volume) readOnce(op *Op, r *Result, keepLock bool) (again bool, err err
 	if !keepLock {
 		v.mu.RLock()
 	}
-	gone := v.table.inodes[in.id] != in
+	now := v.table.inodes[in.id]
+	gone := now != in // removed; or there, in the table of a resync
 	damaged := missing && in.ext.blocks > 0 ||
 		in.ext.anyAllocated(op.Offset+uint64(got), op.Offset+uint64(want))
 	// What seems to be lacking may have been written just now; with the lock kept it was not.
@@ -212,7 +213,9 @@ func (v *Volume) readOnce(op *Op, r *Result, keepLock bool) (again bool, err err
 	case err != nil:
 		return false, v.fail(fmt.Errorf("read object %s: %w", v.fs.Path(objectPath(in.id)), err))
 	case gone:
-		v.objects.drop(in.id) // we may have opened it again
+		if now == nil {
+			v.objects.drop(in.id) // we may have opened it again
+		}
 		return true, nil
 	case again:
 		return true, nil

@@ -5,6 +5,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"trinas/replica/volume"
 )
 
 // A primary need not have an entry on its own disk to know that it is committed: when a majority of the others
@@ -15,6 +17,9 @@ import (
 // A crash loses nothing by that: what is applied early is on a majority's disks, and a checkpoint that is ahead of this
 // node's log is met by openGroup, which begins the log anew behind it. Raft hands the same entries out once more
 // when they are stable; the applier passes over what is applied.
+//
+// Only writes are applied early. What takes bytes away, a removal or a truncation, waits for the own log: a node that
+// is alone after a crash (trinas rescue) then has newer bytes than its table says at most, and lacks none.
 
 // earlyShare bounds how far apply may be ahead of the own log: to this part of Options.UnderWayBytes. Then writes wait
 // for it, or the log's queue would grow without end.
@@ -54,8 +59,8 @@ func (a *early) handedOut(index uint64) {
 	a.handed = max(a.handed, index)
 }
 
-// take gives the committed entries that come next and may be applied within limit bytes. Changes of the
-// configuration are left to Raft, and so is all that follows them.
+// take gives the committed writes that come next and may be applied within limit bytes. Anything else is left to
+// Raft, and so is all that follows it.
 func (a *early) take(limit int64) []*raftpb.Entry {
 	if a.committed <= a.handed || len(a.entries) == 0 || a.entries[0].GetIndex() > a.handed+1 {
 		return nil
@@ -65,7 +70,7 @@ func (a *early) take(limit int64) []*raftpb.Entry {
 	for to < len(a.entries) && a.entries[to].GetIndex() <= a.committed {
 		e := a.entries[to]
 		size := int64(len(e.GetData()))
-		if e.GetType() != raftpb.EntryNormal || a.bytes > 0 && a.bytes+size > limit {
+		if e.GetType() != raftpb.EntryNormal || volume.PeekKind(e.GetData()) != volume.Write || a.bytes > 0 && a.bytes+size > limit {
 			break
 		}
 		a.bytes += size
@@ -80,7 +85,7 @@ func (a *early) take(limit int64) []*raftpb.Entry {
 
 // applyEarly hands out what is committed and Raft holds back.
 func (g *group) applyEarly() {
-	if !g.leads() {
+	if g.vol == nil || !g.leads() {
 		return
 	}
 	if es := g.early.take(g.opt.UnderWayBytes / earlyShare); es != nil {

@@ -194,6 +194,17 @@ func TestCluster_ResyncWithoutThird(t *testing.T) {
 	}
 }
 
+// writeOften writes a block of a file again and again, slowly, through a node.
+func (c *Cluster) writeOften(node uint64, vol volume.ID, f volume.Attr, times int) {
+	c.t.Helper()
+	for n := range times {
+		if res, err := c.Do(node, vol, writeOp(f, 0, pattern(n)), time.Second); err != nil || res.Err != volume.OK {
+			c.t.Fatalf("write through node %d: %v, errno %d", node, err, res.Err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 // Goal: a replica comes back although the snapshot message that begins its resync was lost. Method: the
 // replica hears nothing for the 10 ms after the message has left.
 func TestCluster_SnapshotLost(t *testing.T) {
@@ -206,15 +217,7 @@ func TestCluster_SnapshotLost(t *testing.T) {
 		f := c.create(vol, "f")
 		c.Transfer(vol, 1)
 		c.Crash(3)
-		write := func(times int) {
-			for n := range times {
-				if res, err := c.Do(1, vol, writeOp(f, 0, pattern(n)), time.Second); err != nil || res.Err != 0 {
-					t.Fatal(err, res.Err)
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
-		}
-		write(256)
+		c.writeOften(1, vol, f, 256)
 		for len(sent) > 0 { // those of the members that joined
 			<-sent
 		}
@@ -239,15 +242,7 @@ func TestCluster_SnapshotSentAgain(t *testing.T) {
 		f := c.create(vol, "f")
 		c.Transfer(vol, 1)
 		c.Crash(3)
-		write := func(times int) {
-			for n := range times {
-				if res, err := c.Do(1, vol, writeOp(f, 0, pattern(n)), time.Second); err != nil || res.Err != 0 {
-					t.Fatal(err, res.Err)
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
-		}
-		write(256)
+		c.writeOften(1, vol, f, 256)
 		for len(sent) > 0 { // those of the members that joined
 			<-sent
 		}
@@ -259,7 +254,7 @@ func TestCluster_SnapshotSentAgain(t *testing.T) {
 		<-begun
 		for range 5 {
 			time.Sleep(5 * time.Second)
-			write(2)
+			c.writeOften(1, vol, f, 2)
 		}
 		c.nodes[2].trouble.clear()
 		c.waitUpToDate(vol)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	iofs "io/fs"
+	"io/fs"
 	"slices"
 	"strconv"
 	"sync"
@@ -58,15 +58,15 @@ type object struct {
 // newObjects takes the objects as an earlier run has left them. It may have been killed after it had made or removed
 // some, without a crash of the machine: the names are there, and not known to be durable. So the first capture takes
 // all directories.
-func newObjects(fs disk.FS, maxClean, maxDirty int) (*objects, error) {
+func newObjects(fsys disk.FS, maxClean, maxDirty int) (*objects, error) {
 	s := &objects{
-		fs: fs, maxClean: maxClean, maxDirty: maxDirty,
+		fs: fsys, maxClean: maxClean, maxDirty: maxDirty,
 		open:        make(map[FileID]*object),
 		changedDirs: make(map[string]struct{}),
 		flushDirs:   make(map[string]struct{}),
 	}
-	dirs, err := fs.List(objectsDir)
-	if errors.Is(err, iofs.ErrNotExist) {
+	dirs, err := fsys.List(objectsDir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
 	s.changedDirs[objectsDir] = struct{}{}
@@ -79,7 +79,7 @@ func newObjects(fs disk.FS, maxClean, maxDirty int) (*objects, error) {
 }
 
 // acquire opens an object, or gives the open one; release gives it back. One that does not exist
-// is made if create is set, else the error is iofs.ErrNotExist.
+// is made if create is set, else the error is fs.ErrNotExist.
 func (s *objects) acquire(id FileID, create bool) (*object, error) {
 	s.mu.Lock()
 	if o := s.use(id); o != nil {
@@ -124,7 +124,7 @@ func (s *objects) use(id FileID) *object {
 func (s *objects) openFile(id FileID, create bool) (disk.File, error) {
 	path := objectPath(id)
 	file, err := s.fs.Open(path, disk.ReadWrite)
-	if err == nil || !create || !errors.Is(err, iofs.ErrNotExist) {
+	if err == nil || !create || !errors.Is(err, fs.ErrNotExist) {
 		return file, err
 	}
 	if err := s.fs.MkdirAll(objectDir(id)); err != nil {
@@ -241,7 +241,7 @@ func (s *objects) settle() error {
 // missing says that there is no object.
 func (s *objects) readAt(id FileID, p []byte, off int64) (got int, missing bool, err error) {
 	o, err := s.acquire(id, false)
-	if errors.Is(err, iofs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		clear(p)
 		return 0, true, nil
 	}
@@ -260,7 +260,7 @@ func (s *objects) readAt(id FileID, p []byte, off int64) (got int, missing bool,
 // truncate cuts the object, if there is one. Called by Apply.
 func (s *objects) truncate(id FileID, size uint64) error {
 	o, err := s.acquire(id, false)
-	if errors.Is(err, iofs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil // replay: a later entry has removed it already
 	}
 	if err != nil {
@@ -278,7 +278,7 @@ func (s *objects) truncate(id FileID, size uint64) error {
 func (s *objects) remove(id FileID) error {
 	s.drop(id)
 	if err := s.fs.Remove(objectPath(id)); err != nil {
-		if errors.Is(err, iofs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil // replay
 		}
 		return err
@@ -291,7 +291,7 @@ func (s *objects) remove(id FileID) error {
 // not there stays so. Called by Apply and Restore.
 func (s *objects) change(id FileID, off, n uint64, create bool, do func(disk.File) error) error {
 	o, err := s.acquire(id, create)
-	if errors.Is(err, iofs.ErrNotExist) && !create {
+	if errors.Is(err, fs.ErrNotExist) && !create {
 		return nil
 	}
 	if err != nil {
@@ -309,7 +309,7 @@ func (s *objects) change(id FileID, off, n uint64, create bool, do func(disk.Fil
 // reopenLost closes an object that is open and has lost its name, by somebody else's hand: what is
 // written to it would be gone at its close.
 func (s *objects) reopenLost(id FileID) error {
-	if _, err := s.fs.Stat(objectPath(id)); !errors.Is(err, iofs.ErrNotExist) {
+	if _, err := s.fs.Stat(objectPath(id)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	s.drop(id)

@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +18,7 @@ type applyQueue struct {
 	mu     sync.Mutex
 	ready  sync.Cond
 	jobs   []applyJob
+	turns  uint64 // how often somebody began
 	busy   bool
 	closed bool
 }
@@ -90,6 +92,7 @@ func (q *applyQueue) takeLocked() []applyJob {
 	}
 	jobs := q.jobs
 	q.jobs, q.busy = nil, true
+	q.turns++
 	return jobs
 }
 
@@ -130,6 +133,29 @@ func (g *group) applyLoop() {
 func (g *group) applyNow() {
 	if jobs := g.queue.takeNow(); jobs != nil {
 		g.queue.done(g.applyAll(jobs))
+	}
+}
+
+// applyPlace is where who applies was last seen. For the node's tick only.
+type applyPlace struct {
+	turn, applied uint64
+	since         time.Duration // by the node's clock
+}
+
+// applyPatience is how long who applies may be at the same entry before the node asks whether the disk hangs: a write that
+// waits for the disk in the middle of it shows in no other way, if whoever could write to the log waits for it.
+const applyPatience = time.Second
+
+// probeApply has the log's disk tried while somebody is at the same entry for long.
+func (g *group) probeApply(now time.Duration) {
+	g.queue.mu.Lock()
+	turn, busy := g.queue.turns, g.queue.busy
+	g.queue.mu.Unlock()
+	p := &g.applyPlace
+	if applied := g.applied.get(); !busy || p.turn != turn || p.applied != applied {
+		*p = applyPlace{turn, applied, now}
+	} else if now-p.since >= applyPatience {
+		g.store.Probe()
 	}
 }
 

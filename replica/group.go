@@ -97,6 +97,8 @@ type group struct {
 	snapshots  map[uint64]time.Duration   // as leader: since when members have been waited for that were sent a snapshot
 	held       map[uint64]*raftpb.Message // votes that wait for the end of a promise
 
+	applyPlace applyPlace // the node's tick only
+
 	view         atomic.Pointer[view]
 	ticks        atomic.Uint64 // handled (Vital)
 	election     time.Duration // Options.Election

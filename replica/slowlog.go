@@ -9,7 +9,8 @@ import (
 // as a follower it holds up nobody. When slowSyncs writes of the log took slowSync each within
 // slowWindow, the node hands over what it leads, to members whose log is not slow, and leaves it
 // to the others to campaign; it is well again after slowQuiet without such a write. A write that
-// hangs counts again for each slowSync that it takes, so that nobody waits for its end. Time in which
+// hangs counts again for each slowSync that it takes, so that nobody waits for its end; where the log is idle and the write of an
+// object hangs, a write of the log is made (probeApply). Time in which
 // the whole process stood still (SIGSTOP, a suspended host) is not the disk's: it does not count.
 const (
 	slowSync   = 250 * time.Millisecond
@@ -90,6 +91,9 @@ func (s *slowLog) isSlow() bool {
 
 // watchLog judges the log, and gives away what this node leads while it is slow.
 func (n *Node) watchLog() {
+	for _, g := range n.snapshotGroups() {
+		g.probeApply(n.opt.Clock())
+	}
 	slow, changed := n.speed.look(n.wal.InFlight(), n.opt.Clock())
 	switch {
 	case changed && slow:

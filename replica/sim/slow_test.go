@@ -199,3 +199,27 @@ func TestCluster_PrimaryAheadOfItsLog(t *testing.T) {
 		}
 	})
 }
+
+// Goal: a primary whose disk hangs while nothing is written to its log, since all that it was asked to do waits for
+// the write of an object, notices, and another takes over. Method: the disk hangs at an object's write; there is one client.
+func TestCluster_DiskHangsAtObject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 67, 3)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		bad := c.Primary(vol)
+		disk := &c.nodes[bad-1].trouble
+		hangs := make(chan struct{})
+		disk.set(func(t *trouble) { t.hangs = hangs })
+		if longest := c.longestWrite(bad%3+1, vol, f, 10*time.Second); longest > 4*time.Second {
+			t.Errorf("a write waited for %s", longest)
+		}
+		if c.Primary(vol) == bad {
+			t.Error("the node whose disk hangs is still primary")
+		}
+		close(hangs)
+		disk.set(func(t *trouble) { t.hangs = nil })
+		c.waitUpToDate(vol)
+		c.sameEverywhere(vol)
+	})
+}

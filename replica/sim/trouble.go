@@ -15,6 +15,8 @@ type trouble struct {
 	read     string        // reads of files whose names begin so fail; "": none
 	objects  error         // of writes of objects and checkpoints
 	write    time.Duration // what each write of an object or a checkpoint takes
+	hangs    chan struct{} // if not nil the disk hangs from the next write of an object on, until it is closed
+	hanging  bool          // it does
 	standing chan struct{} // everything waits; closed when it goes on
 }
 
@@ -32,6 +34,10 @@ func (t *trouble) hook(op, name string, _, _ int64) error {
 		err = syscall.EIO
 	case strings.HasPrefix(name, "volumes/"):
 		err = t.objects
+	}
+	t.hanging = t.hangs != nil && (t.hanging || op == "write" && strings.HasPrefix(name, "volumes/"))
+	if t.hanging && (op == "write" || op == "writesync" || op == "sync") {
+		standing = t.hangs
 	}
 	t.mu.Unlock()
 	if standing != nil {

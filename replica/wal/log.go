@@ -123,6 +123,7 @@ const (
 	opReset
 	opCompact
 	opRemove
+	opProbe
 )
 
 // item is one thing in the queue.
@@ -184,6 +185,18 @@ func (l *Log) Wake() {
 	l.mu.Lock()
 	l.work.Signal()
 	l.mu.Unlock()
+}
+
+// Probe writes a frame that says nothing new, unless something is being written anyway: a disk that hangs shows then
+// (InFlight, Progress).
+func (g *Group) Probe() {
+	l := g.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closing && !l.writing && len(l.queue) == 0 {
+		l.queue = append(l.queue, item{op: opProbe, group: g})
+		l.work.Signal()
+	}
 }
 
 // Groups returns the ids of all groups, sorted.

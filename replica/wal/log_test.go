@@ -278,6 +278,46 @@ func testAwaitRoom(t *testing.T) {
 	_ = l.Close()
 }
 
+// Goal: a probe is one write, none while there is another, and changes nothing.
+func TestGroup_Probe(t *testing.T) { synctest.Test(t, testProbe) }
+
+func testProbe(t *testing.T) {
+	mem := disk.NewMem(1)
+	l := open(t, mem.FS(), Options{})
+	g := l.Group(1)
+	must(t, do(l, Append{Group: g, Entries: entries(1, 3, 2, 10), HardState: hardState{2, 1, 3}.proto(), Sync: true}))
+	synctest.Wait()
+	var writes atomic.Int64
+	goOn := make(chan bool)
+	mem.OnOp(func(op, _ string, _, _ int64) error {
+		if op == "writesync" {
+			writes.Add(1)
+			<-goOn
+		}
+		return nil
+	})
+	for range 3 {
+		g.Probe()
+		synctest.Wait()
+	}
+	time.Sleep(time.Second)
+	if n := writes.Load(); n != 1 || l.InFlight().Round(time.Millisecond) != time.Second {
+		t.Errorf("%d writes, one has taken %s", n, l.InFlight())
+	}
+	goOn <- true
+	synctest.Wait()
+	if l.InFlight() != 0 {
+		t.Error("the write has not ended")
+	}
+	mem.OnOp(nil)
+	mem.Crash()
+	_ = l.Close()
+	g = open(t, mem.FS(), Options{}).Group(1)
+	if got := g.HardState(); bounds(g) != "1-3" || got.GetTerm() != 2 || got.GetVote() != 1 || got.GetCommit() != 3 {
+		t.Errorf("entries %s, state %v", bounds(g), got)
+	}
+}
+
 func TestLog_LargeEntries(t *testing.T) {
 	mem := disk.NewMem(1)
 	l := open(t, mem.FS(), Options{CacheBytes: 1})

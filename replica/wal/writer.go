@@ -215,6 +215,9 @@ func (l *Log) stage(it *item) {
 		l.markDirty(g)
 	case opCompact:
 		l.markDirty(g)
+	case opProbe:
+		l.w.mustDo = true
+		l.markDirty(g)
 	case opRemove:
 		l.push(record{kind: kindRemove, group: g.id, owner: g})
 		g.next.removed = true

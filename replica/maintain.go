@@ -54,6 +54,8 @@ func (n *Node) checkpoint(ctx context.Context, last map[uint64]time.Time) {
 			last[g.id] = time.Now()
 		} else if g.id == clusterGroup || time.Since(at) >= n.opt.CheckpointInterval {
 			n.checkpointGroup(ctx, g, last)
+		} else if g.vol != nil && g.vol.WantsFlush() {
+			g.failUnlessPutOff(g.vol.Flush(ctx))
 		}
 	}
 }
@@ -61,10 +63,15 @@ func (n *Node) checkpoint(ctx context.Context, last map[uint64]time.Time) {
 func (n *Node) checkpointGroup(ctx context.Context, g *group, last map[uint64]time.Time) {
 	last[g.id] = time.Now()
 	index, err := g.sm.Checkpoint(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		g.checkpointed.Store(index)
-	case !errors.Is(err, context.Canceled) && !errors.Is(err, volume.ErrBusy):
+	}
+	g.failUnlessPutOff(err)
+}
+
+// failUnlessPutOff takes the replica out of service when what was to make it durable has failed, and was not put off.
+func (g *group) failUnlessPutOff(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, volume.ErrBusy) {
 		g.fail(err)
 	}
 }
@@ -73,6 +80,10 @@ func (n *Node) checkpointGroup(ctx context.Context, g *group, last map[uint64]ti
 func (n *Node) logUse() float64 {
 	return max(float64(n.wal.Bytes())/float64(n.opt.LogBytes), float64(n.wal.IndexBytes())/float64(n.opt.LogIndexBytes))
 }
+
+// hurryUse is the logUse from which on a checkpoint writes back as fast as the disk: at its usual pace the log might grow
+// faster than that lets it go.
+const hurryUse = 0.75
 
 // shrinkLog keeps the log below its limits. Entries are kept beyond their checkpoint for replicas
 // that lag, until the log has half its limit; then the groups that hold the oldest segment drop

@@ -289,6 +289,12 @@ func (n *Node) group(id uint64) *group {
 	return n.groups[id]
 }
 
+// leads reports whether this node is the group's leader.
+func (n *Node) leads(id uint64) bool {
+	g := n.group(id)
+	return g != nil && g.view.Load().leader == n.id
+}
+
 func (n *Node) setGroup(g *group) {
 	n.mu.Lock()
 	n.groups[g.id] = g

@@ -340,7 +340,11 @@ func (n *Node) openVolume(info VolumeInfo) error {
 			return fmt.Errorf("make the replica: %w", err)
 		}
 	}
-	vol, err := volume.Open(fsys, volume.Options{Log: n.log, Node: uint16(n.id)})
+	vol, err := volume.Open(fsys, volume.Options{
+		Log: n.log, Node: uint16(n.id),
+		Hurry:      func() bool { return n.logUse() > hurryUse },
+		DropSynced: func() bool { return !n.leads(uint64(info.ID)) },
+	})
 	if err != nil {
 		return fmt.Errorf("open the replica: %w", err)
 	}

@@ -313,8 +313,14 @@ func (h *handle) WriteSync(p []byte, off int64) error {
 func (h *handle) ReadStored(p []byte, off int64) (int, error) { return h.ReadAt(p, off) }
 
 func (h *handle) StartWriteback(int64, int64) error { return nil }
-func (h *handle) Sync() error                       { return nil }
-func (h *handle) Stat() (disk.Info, error)          { return h.file.info(), nil }
+func (h *handle) WriteDirect(p []byte, off int64) error {
+	_, err := h.WriteAt(p, off)
+	return err
+}
+
+func (h *handle) DropCached() error        { return nil }
+func (h *handle) Sync() error              { return nil }
+func (h *handle) Stat() (disk.Info, error) { return h.file.info(), nil }
 
 func (h *handle) Close() error {
 	h.once.Do(func() { h.err = h.file.release() })

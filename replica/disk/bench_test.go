@@ -45,7 +45,7 @@ func BenchmarkWriteSync(b *testing.B) {
 				if err := f.Preallocate(room); err != nil {
 					b.Fatal(err)
 				}
-				f.(*osFile).refused = !direct
+				f.(*osFile).synced.refused = !direct
 				p, off := AlignedBytes(size), int64(0)
 				b.SetBytes(int64(size))
 				b.ReportAllocs()

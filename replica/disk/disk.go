@@ -64,6 +64,9 @@ type File interface {
 	// WriteSync. Where the file system takes no O_DIRECT the kernel is told to forget the range
 	// first, which it may not heed.
 	ReadStored(p []byte, off int64) (int, error)
+	// WriteDirect is WriteAt past the kernel's memory of the file, where the file system can (O_DIRECT): for much at once
+	// that nobody is about to read. It makes nothing durable. p, off and len(p) as with WriteSync.
+	WriteDirect(p []byte, off int64) error
 	// Truncate sets the size; growth is a hole.
 	Truncate(sizeBytes int64) error
 	// PunchHole makes [off, off+length) read as zeros and frees its blocks; the size stays.
@@ -74,6 +77,8 @@ type File interface {
 	// StartWriteback hints that [off, off+length) should go to the disk soon; it does not wait
 	// for the disk and makes nothing durable. Length 0: to the end.
 	StartWriteback(off, length int64) error
+	// DropCached hints that the kernel need not keep in memory what it has of the file and is on the disk.
+	DropCached() error
 	// Sync returns once content and size are durable (fdatasync). After an error nothing is
 	// known about what is durable: the caller must stop, not retry.
 	Sync() error

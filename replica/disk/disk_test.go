@@ -224,11 +224,49 @@ func TestFile_WriteSync(t *testing.T) {
 // The way that a file system without O_DIRECT takes (tmpfs of older kernels, some network disks).
 func TestFile_WriteSyncWithoutDirect(t *testing.T) {
 	f := create(t, OS(t.TempDir()), "f")
-	f.(*osFile).refused = true
+	f.(*osFile).synced.refused = true
 	check(t, f.WriteSync(aligned(BlockBytes, 'a'), 0))
-	if !bytes.Equal(content(t, f), fill(BlockBytes, 'a')) || f.(*osFile).direct != nil {
+	if !bytes.Equal(content(t, f), fill(BlockBytes, 'a')) || f.(*osFile).synced.file != nil {
 		t.Fatal("not written by the buffered way")
 	}
+}
+
+// TestFile_WriteDirect: bytes that go past the kernel's memory replace what that holds, whoever wrote last.
+func TestFile_WriteDirect(t *testing.T) {
+	each(t, func(t *testing.T, d FS) {
+		f := create(t, d, "f")
+		_, err := f.WriteAt(fill(3*BlockBytes, 'a'), 0) // in memory, not on the disk yet
+		check(t, err)
+		check(t, f.WriteDirect(aligned(2*BlockBytes, 'b'), BlockBytes))
+		check(t, f.WriteDirect(aligned(BlockBytes, 'c'), 5*BlockBytes)) // a hole before it
+		_, err = f.WriteAt(fill(10, 'd'), 2*BlockBytes)
+		check(t, err)
+		check(t, f.DropCached())
+		model := make([]byte, 6*BlockBytes)
+		copy(model, fill(BlockBytes, 'a'))
+		copy(model[BlockBytes:], fill(2*BlockBytes, 'b'))
+		copy(model[2*BlockBytes:], fill(10, 'd'))
+		copy(model[5*BlockBytes:], fill(BlockBytes, 'c'))
+		if !bytes.Equal(content(t, f), model) {
+			t.Fatal("content differs")
+		}
+		check(t, f.Sync())
+		check(t, f.DropCached())
+		if !bytes.Equal(content(t, f), model) {
+			t.Fatal("content differs once it is on the disk")
+		}
+		want(t, f.WriteDirect(aligned(BlockBytes, 'x'), 1), fs.ErrInvalid)
+		check(t, f.Close())
+		want(t, f.WriteDirect(aligned(BlockBytes, 'x'), 0), fs.ErrClosed)
+	})
+	t.Run("no O_DIRECT", func(t *testing.T) {
+		f := create(t, OS(t.TempDir()), "f")
+		f.(*osFile).plain.refused = true
+		check(t, f.WriteDirect(aligned(BlockBytes, 'a'), 0))
+		if !bytes.Equal(content(t, f), fill(BlockBytes, 'a')) || f.(*osFile).plain.file != nil {
+			t.Fatal("not written by the buffered way")
+		}
+	})
 }
 
 func TestAlignedBytes(t *testing.T) {

@@ -77,7 +77,7 @@ func (m *Mem) FS() FS {
 // the operation's result, and nothing is done; it may sleep, and it may call Crash. name is the
 // path from the disk's root that the file was opened by; off and n are bytes (0 where they mean
 // nothing). Operations: open, create, stat, list, mkdir, rename, remove, removeall, syncdir,
-// space; read, write, truncate, punch, preallocate, writeback, sync, writesync. WriteSync calls
+// space; read, write, truncate, punch, preallocate, writeback, drop, sync, writesync. WriteSync calls
 // it twice: "writesync" before anything is written, "sync" when all is written and nothing is
 // durable.
 func (m *Mem) OnOp(hook func(op, name string, off, n int64) error) {

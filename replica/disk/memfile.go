@@ -173,6 +173,16 @@ func (f *memFile) StartWriteback(off, length int64) error {
 	return f.do("writeback", off, length, func() error { return nil })
 }
 
+func (f *memFile) WriteDirect(p []byte, off int64) error {
+	if err := checkAligned("writedirect", "mem:/"+f.name, p, off); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(p, off)
+	return err
+}
+
+func (f *memFile) DropCached() error { return f.do("drop", 0, 0, func() error { return nil }) }
+
 func (f *memFile) Sync() error {
 	return f.do("sync", 0, 0, func() error {
 		f.sync()

@@ -24,10 +24,16 @@ type osFile struct {
 	f   *os.File
 	raw syscall.RawConn // of f: keeps the descriptor open while a call uses it
 
-	mu      sync.Mutex // guards below; not held across I/O, except the one open
-	direct  *os.File   // the same file with O_DIRECT|O_DSYNC; nil: not opened, or refused
-	refused bool       // the file system does not take O_DIRECT
-	closed  bool
+	mu     sync.Mutex // guards below; not held across I/O, except an open
+	synced direct     // O_DIRECT|O_DSYNC
+	plain  direct     // O_DIRECT
+	closed bool
+}
+
+// direct is the same file once more, for writes past the kernel's memory of it.
+type direct struct {
+	file    *os.File // nil: not opened, or refused
+	refused bool     // the file system does not take O_DIRECT
 }
 
 func newOSFile(f *os.File) (*osFile, error) {
@@ -106,31 +112,51 @@ func (f *osFile) StartWriteback(off, length int64) error {
 	})
 }
 
+func (f *osFile) DropCached() error {
+	return f.call("drop from memory", func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED) })
+}
+
 func (f *osFile) Sync() error { return f.call("fdatasync", unix.Fdatasync) }
 
 func (f *osFile) WriteSync(p []byte, off int64) error {
 	if err := checkAligned("writesync", f.f.Name(), p, off); err != nil {
 		return err
 	}
-	direct, err := f.directFile()
-	if err != nil {
+	if done, err := f.writeDirect(&f.synced, unix.O_DSYNC, p, off); done {
 		return err
-	}
-	if direct != nil {
-		// A whole O_DIRECT write of aligned memory is refused with EINVAL before a byte of it
-		// is written; any other error is the disk's.
-		_, err := direct.WriteAt(p, off)
-		if !errors.Is(err, unix.EINVAL) {
-			return err
-		}
-		f.mu.Lock()
-		f.refused = true
-		f.mu.Unlock()
 	}
 	if _, err := f.f.WriteAt(p, off); err != nil {
 		return err
 	}
 	return f.Sync()
+}
+
+func (f *osFile) WriteDirect(p []byte, off int64) error {
+	if err := checkAligned("writedirect", f.f.Name(), p, off); err != nil {
+		return err
+	}
+	done, err := f.writeDirect(&f.plain, 0, p, off)
+	if !done {
+		_, err = f.WriteAt(p, off)
+	}
+	return err
+}
+
+// writeDirect writes with O_DIRECT and these flags; not done: the file system cannot, and nothing was written.
+func (f *osFile) writeDirect(d *direct, flags int, p []byte, off int64) (done bool, err error) {
+	file, err := f.openDirect(d, flags)
+	if file == nil {
+		return err != nil, err
+	}
+	// A whole O_DIRECT write of aligned memory is refused with EINVAL before a byte of it
+	// is written; any other error is the disk's.
+	if _, err = file.WriteAt(p, off); !errors.Is(err, unix.EINVAL) {
+		return true, err
+	}
+	f.mu.Lock()
+	d.refused = true
+	f.mu.Unlock()
+	return false, nil
 }
 
 func (f *osFile) ReadStored(p []byte, off int64) (int, error) {
@@ -176,25 +202,25 @@ func readUpTo(direct *os.File, p []byte, off int64) (got int, err error) {
 	return got, nil
 }
 
-// directFile returns the descriptor for direct writes, nil when there is none: the buffered way is
+// openDirect returns the descriptor for direct writes, nil when there is none: the buffered way is
 // as durable, only slower.
-func (f *osFile) directFile() (*os.File, error) {
+func (f *osFile) openDirect(d *direct, flags int) (*os.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return nil, &fs.PathError{Op: "writesync", Path: f.f.Name(), Err: fs.ErrClosed}
+		return nil, &fs.PathError{Op: "write directly", Path: f.f.Name(), Err: fs.ErrClosed}
 	}
-	if f.refused {
+	if d.refused {
 		return nil, nil
 	}
-	if f.direct == nil {
-		direct, err := f.reopen(unix.O_WRONLY | unix.O_DIRECT | unix.O_DSYNC)
-		if f.refused = err != nil; f.refused {
+	if d.file == nil {
+		file, err := f.reopen(unix.O_WRONLY | unix.O_DIRECT | flags)
+		if d.refused = err != nil; d.refused {
 			return nil, nil
 		}
-		f.direct = direct
+		d.file = file
 	}
-	return f.direct, nil
+	return d.file, nil
 }
 
 // reopen opens the file once more, with these flags. Through /proc, not by name: it may
@@ -220,12 +246,14 @@ func (f *osFile) Stat() (Info, error) {
 
 func (f *osFile) Close() error {
 	f.mu.Lock()
-	direct := f.direct
-	f.direct, f.closed = nil, true
+	synced, plain := f.synced.file, f.plain.file
+	f.synced.file, f.plain.file, f.closed = nil, nil, true
 	f.mu.Unlock()
 	err := f.f.Close()
-	if direct != nil {
-		err = errors.Join(err, direct.Close())
+	for _, direct := range []*os.File{synced, plain} {
+		if direct != nil {
+			err = errors.Join(err, direct.Close())
+		}
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -221,5 +222,29 @@ func TestCluster_DiskHangsAtObject(t *testing.T) {
 		disk.set(func(t *trouble) { t.hangs = nil })
 		c.waitUpToDate(vol)
 		c.sameEverywhere(vol)
+	})
+}
+
+// Goal: who makes many small files does not wait for their objects to be synced one by one, long before a checkpoint is
+// due. Method: half as many files are written as may be dirty at once; the housekeeping must have flushed them soon after.
+func TestCluster_ManySmallFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const half = 1024 // of volume.Options.DirtyObjects' default
+		c := New(t, 66, 3, func(o *replica.Options) { o.CheckpointInterval = time.Hour })
+		vol := c.Volume("v")
+		for i := range half {
+			f := c.create(vol, fmt.Sprint("f", i))
+			if res, err := c.Do(1, vol, writeOp(f, 0, []byte("something")), 5*time.Second); err != nil || res.Err != volume.OK {
+				t.Fatalf("write file %d: errno %d, %v", i, res.Err, err)
+			}
+		}
+		time.Sleep(time.Second)
+		for node := uint64(1); node <= 3; node++ {
+			for _, v := range c.Node(node).Figures().Volumes {
+				if v.DirtyBytes > 0 {
+					t.Errorf("node %d still has %d dirty bytes", node, v.DirtyBytes)
+				}
+			}
+		}
 	})
 }

@@ -37,18 +37,15 @@ const (
 // Checkpoint makes everything applied so far durable without the log: entries up to the index
 // that it returns are not needed to recover. It takes the table between two entries (Apply waits
 // for that; queries do not), then writes dirty objects back at the rate of Options and syncs
-// them, then writes the table. ErrBusy while another one runs, or a Restore.
+// them, then writes the table. ErrBusy while another one runs, or a Flush, or a Restore.
 //
 // When ctx ends, its error is returned and the last checkpoint stands. Any other error is final:
 // the volume is broken.
 func (v *Volume) Checkpoint(ctx context.Context) (index uint64, err error) {
-	select {
-	case v.gate <- struct{}{}:
-		defer func() { <-v.gate }()
-	default:
+	if !v.begin() {
 		return 0, ErrBusy
 	}
-
+	defer v.end()
 	v.applyMu.Lock()
 	if err := v.tidy(); err != nil {
 		v.applyMu.Unlock()
@@ -60,7 +57,7 @@ func (v *Volume) Checkpoint(ctx context.Context) (index uint64, err error) {
 	v.applyMu.Unlock()
 
 	v.checkpointSize = len(b)
-	pace := newPacer(v.opt.WritebackBytesPerSecond)
+	pace := v.pacer()
 	err = v.objects.flush(ctx, dirty, pace)
 	if err == nil {
 		err = writeCheckpoint(ctx, v.fs, b, pace)
@@ -68,13 +65,59 @@ func (v *Volume) Checkpoint(ctx context.Context) (index uint64, err error) {
 	if err == nil {
 		err = v.saveNote()
 	}
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return 0, fmt.Errorf("checkpoint of volume %q stopped: %w", v.info.Name, err)
-	}
 	if err != nil {
-		return 0, v.fail(fmt.Errorf("checkpoint: %w", err))
+		return 0, v.stopped(ctx, "checkpoint", err)
 	}
 	return index, nil
+}
+
+// Flush makes the objects durable that have changed, as a checkpoint does, and leaves the table: for when many small
+// files are made, whose objects would else be synced by Apply, one after the other (Options.DirtyObjects). Errors
+// as with Checkpoint.
+func (v *Volume) Flush(ctx context.Context) error {
+	if !v.begin() {
+		return ErrBusy
+	}
+	defer v.end()
+	v.applyMu.Lock()
+	err := v.broken()
+	dirty := v.objects.capture()
+	v.applyMu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := v.objects.flush(ctx, dirty, v.pacer()); err != nil {
+		return v.stopped(ctx, "flush", err)
+	}
+	return nil
+}
+
+// WantsFlush reports whether half as many objects are dirty as may be.
+func (v *Volume) WantsFlush() bool {
+	_, dirty, _ := v.objects.stats()
+	return dirty >= (v.opt.DirtyObjects+1)/2
+}
+
+func (v *Volume) pacer() *pacer { return newPacer(v.opt.WritebackBytesPerSecond, v.opt.Hurry) }
+
+// begin takes the gate, if nobody has it; end gives it back.
+func (v *Volume) begin() bool {
+	select {
+	case v.gate <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (v *Volume) end() { <-v.gate }
+
+// stopped says why a checkpoint or flush did not happen: since ctx has ended, or for good.
+func (v *Volume) stopped(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return fmt.Errorf("%s of volume %q stopped: %w", what, v.info.Name, err)
+	}
+	return v.fail(fmt.Errorf("%s: %w", what, err))
 }
 
 // writeCheckpoint replaces the checkpoint; it returns once the new one is durable.
@@ -218,7 +261,7 @@ func Open(fsys disk.FS, opt Options) (*Volume, error) {
 	}
 	v.checkpointSize = len(image)
 	v.readNote()
-	if v.objects, err = newObjects(fsys, opt.OpenObjects, opt.DirtyObjects); err != nil {
+	if v.objects, err = newObjects(fsys, opt); err != nil {
 		return nil, fmt.Errorf("open volume: list objects below %s: %w", fsys.Path("."), err)
 	}
 	return v, nil
@@ -288,7 +331,7 @@ func (v *Volume) make(fsys disk.FS) error {
 	if err := fsys.MkdirAll(objectsDir); err != nil {
 		return fmt.Errorf("make volume %q: %w", info.Name, err)
 	}
-	pace := newPacer(1 << 30)
+	pace := newPacer(1<<30, never)
 	if err := writeCheckpoint(context.Background(), fsys, v.appendImage(nil), pace); err != nil {
 		return fmt.Errorf("make volume %q: %w", info.Name, err)
 	}

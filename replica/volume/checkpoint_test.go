@@ -263,7 +263,7 @@ func FuzzOpen(f *testing.F) {
 	image = small.v.appendImage(nil)
 	f.Add(image, false)
 	mem := disk.NewMem(1).FS()
-	if err := writeCheckpoint(context.Background(), mem, image, newPacer(1<<40)); err != nil {
+	if err := writeCheckpoint(context.Background(), mem, image, newPacer(1<<40, never)); err != nil {
 		f.Fatal(err)
 	}
 	file, _ := mem.Open(checkpointFile, disk.ReadOnly)

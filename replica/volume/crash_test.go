@@ -181,6 +181,13 @@ func crashRun(t *testing.T, seed uint64) {
 					t.Fatal(err)
 				}
 			}
+			if !crashed && v.WantsFlush() && rng.IntN(4) == 0 {
+				within = true
+				err := v.Flush(t.Context())
+				if within = false; err != nil && !crashed {
+					t.Fatal(err)
+				}
+			}
 		}
 		v.Close()
 	}
@@ -189,6 +196,9 @@ func crashRun(t *testing.T, seed uint64) {
 	last := &rig{t: t, term: 1, log: good.log}
 	last.open(mem.FS(), opt)
 	compare(t, last.v, good)
+	if err := last.v.Tidy(); err != nil { // the last entry may be a removal
+		t.Fatal(err)
+	}
 	sameObjects(t, mem.FS(), last.v)
 }
 

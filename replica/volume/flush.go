@@ -106,6 +106,9 @@ func (s *objects) syncObject(id FileID) error {
 	if err := o.file.Sync(); err != nil {
 		return fmt.Errorf("sync object %s: %w", s.fs.Path(objectPath(id)), err)
 	}
+	if s.dropSynced() {
+		_ = o.file.DropCached() // no more than a hint
+	}
 	s.mu.Lock()
 	if !o.gone {
 		s.dirtyBytes -= sum(o.flush)
@@ -135,35 +138,40 @@ func (s *objects) syncDirs() error {
 	return nil
 }
 
-// pacer spreads work evenly over time.
+// pacer spreads work evenly over time, unless there is hurry.
 type pacer struct {
 	bytesPerSecond int64
+	hurry          func() bool
 	start          time.Time
 	bytes          int64
 }
 
-func newPacer(bytesPerSecond int64) *pacer {
-	return &pacer{bytesPerSecond: bytesPerSecond, start: time.Now()}
+func newPacer(bytesPerSecond int64, hurry func() bool) *pacer {
+	return &pacer{bytesPerSecond: bytesPerSecond, hurry: hurry, start: time.Now()}
 }
 
 // pacerSlack is how far work may be ahead before it waits: sleeping for less costs more than it
 // smooths.
 const pacerSlack = 10 * time.Millisecond
 
+// pacerStep is how long it waits at most before it asks again whether there is hurry.
+const pacerStep = 100 * time.Millisecond
+
 // wait accounts for n bytes and returns when the next may follow, or ctx's error.
 func (p *pacer) wait(ctx context.Context, n int64) error {
 	p.bytes += n
 	due := time.Duration(float64(p.bytes) / float64(p.bytesPerSecond) * float64(time.Second))
-	ahead := due - time.Since(p.start)
-	if ahead < pacerSlack {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(ahead)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		ahead := due - time.Since(p.start)
+		if ahead < pacerSlack || p.hurry() {
+			return ctx.Err()
+		}
+		timer := time.NewTimer(min(ahead, pacerStep))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
 	}
 }

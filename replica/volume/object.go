@@ -27,9 +27,10 @@ func objectDir(id FileID) string { return fmt.Sprintf("%s/%02x", objectsDir, uin
 // was written to: after a failed write-back the kernel may forget error and pages alike once the
 // last descriptor is closed.
 type objects struct {
-	fs       disk.FS
-	maxClean int // open objects with nothing to sync; more are closed, the least recently used first
-	maxDirty int // dirty objects; one more has the least recently used synced at once
+	fs         disk.FS
+	maxClean   int         // open objects with nothing to sync; more are closed, the least recently used first
+	maxDirty   int         // dirty objects; one more has the least recently used synced at once
+	dropSynced func() bool // Options.DropSynced
 
 	mu          sync.Mutex // guards below; not held across I/O
 	open        map[FileID]*object
@@ -58,9 +59,9 @@ type object struct {
 // newObjects takes the objects as an earlier run has left them. It may have been killed after it had made or removed
 // some, without a crash of the machine: the names are there, and not known to be durable. So the first capture takes
 // all directories.
-func newObjects(fsys disk.FS, maxClean, maxDirty int) (*objects, error) {
+func newObjects(fsys disk.FS, opt Options) (*objects, error) {
 	s := &objects{
-		fs: fsys, maxClean: maxClean, maxDirty: maxDirty,
+		fs: fsys, maxClean: opt.OpenObjects, maxDirty: opt.DirtyObjects, dropSynced: opt.DropSynced,
 		open:        make(map[FileID]*object),
 		changedDirs: make(map[string]struct{}),
 		flushDirs:   make(map[string]struct{}),

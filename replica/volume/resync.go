@@ -73,7 +73,7 @@ func (v *Volume) Restore(ctx context.Context, image []byte, fetch Fetch, progres
 	}
 	select {
 	case v.gate <- struct{}{}:
-		defer func() { <-v.gate }()
+		defer v.end()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -88,20 +88,16 @@ func (v *Volume) Restore(ctx context.Context, image []byte, fetch Fetch, progres
 	if err := r.extents(ctx); err != nil {
 		return err
 	}
-	pace := newPacer(v.opt.WritebackBytesPerSecond)
-	err := v.objects.flush(ctx, v.objects.capture(), pace)
-	if err == nil {
-		err = writeCheckpoint(ctx, v.fs, image, pace)
+	if err := r.flush(ctx); err != nil {
+		return err
 	}
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err()
-	}
+	err := writeCheckpoint(ctx, v.fs, image, v.pacer())
 	if err == nil {
 		v.adopt(next)
 		err = errors.Join(r.sweep(), v.fs.Remove(unfinishedFile), v.fs.SyncDir("."))
 	}
 	if err != nil {
-		return v.fail(fmt.Errorf("resync: %w", err))
+		return v.stopped(ctx, "resync", err)
 	}
 	return nil
 }
@@ -150,7 +146,7 @@ func (r *restoring) extents(ctx context.Context) error {
 		r.total += uint64(e.blocks) * disk.BlockBytes
 		return nil
 	})
-	r.buf = make([]byte, ExtentBytes)
+	r.buf = disk.AlignedBytes(ExtentBytes)
 	r.progress(0, r.total)
 	return r.each(func(in *inode, e *extent) error { return r.extent(ctx, in, e) })
 }
@@ -174,12 +170,24 @@ func (r *restoring) each(do func(*inode, *extent) error) error {
 // extent fetches the runs of allocated blocks and makes holes of the others.
 func (r *restoring) extent(ctx context.Context, in *inode, e *extent) error {
 	start := uint64(e.num) * ExtentBytes
-	return e.runs(func(from, n uint64, allocated bool) error {
+	if err := e.runs(func(from, n uint64, allocated bool) error {
 		if allocated {
 			return r.run(ctx, in, start+from, n)
 		}
 		return r.hole(in, start+from, n)
-	})
+	}); err != nil || !r.v.WantsFlush() {
+		return err
+	}
+	return r.flush(ctx)
+}
+
+// flush makes durable what has been written so far.
+func (r *restoring) flush(ctx context.Context) error {
+	objects := r.v.objects
+	if err := objects.flush(ctx, objects.capture(), r.v.pacer()); err != nil {
+		return r.v.stopped(ctx, "resync", err)
+	}
+	return nil
 }
 
 func (r *restoring) run(ctx context.Context, in *inode, off, n uint64) error {
@@ -188,6 +196,9 @@ func (r *restoring) run(ctx context.Context, in *inode, off, n uint64) error {
 		return err
 	}
 	if err := r.change(in.id, off, n, true, func(f disk.File) error {
+		if n >= directBytes {
+			return f.WriteDirect(p, int64(off)) // nobody reads this replica now
+		}
 		_, err := f.WriteAt(p, int64(off))
 		return err
 	}); err != nil {

@@ -21,8 +21,8 @@ import (
 var (
 	// ErrClosed is the error of a volume that was closed.
 	ErrClosed = errors.New("volume is closed")
-	// ErrBusy: a checkpoint or a resync is under way.
-	ErrBusy = errors.New("a checkpoint or resync is under way")
+	// ErrBusy: a checkpoint, flush or resync is under way.
+	ErrBusy = errors.New("a checkpoint, flush or resync is under way")
 )
 
 // Info is what a volume was made with.
@@ -37,10 +37,15 @@ type Options struct {
 	// WritebackBytesPerSecond bounds how fast a checkpoint writes dirty objects back, so that
 	// the log keeps its share of the disk. Default 64 MiB.
 	WritebackBytesPerSecond int64
+	// Hurry reports whether the log waits for a checkpoint: then write-back goes as fast as the disk. nil: never.
+	Hurry func() bool
+	// DropSynced reports whether the kernel need not keep in memory what has been synced, since nobody reads
+	// this replica. nil: never.
+	DropSynced func() bool
 	// OpenObjects is how many objects without unsynced changes stay open. Default 512.
 	OpenObjects int
 	// DirtyObjects is how many objects may have unsynced changes; each is open. One more has
-	// the oldest synced on the spot. Default 2048.
+	// the oldest synced on the spot; at half of it WantsFlush asks for a Flush. Default 2048.
 	DirtyObjects int
 	// Node is the node that this replica is on: a Repair for others changes nothing here. 0: every
 	// Repair is carried out.
@@ -51,6 +56,12 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.WritebackBytesPerSecond <= 0 {
 		o.WritebackBytesPerSecond = 64 << 20
+	}
+	if o.Hurry == nil {
+		o.Hurry = never
+	}
+	if o.DropSynced == nil {
+		o.DropSynced = never
 	}
 	if o.OpenObjects <= 0 {
 		o.OpenObjects = 512
@@ -63,6 +74,8 @@ func (o Options) withDefaults() Options {
 	}
 	return o
 }
+
+func never() bool { return false }
 
 // Volume is one replica of a volume.
 //

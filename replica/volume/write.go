@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"trinas/replica/disk"
 )
@@ -32,7 +33,7 @@ func (v *Volume) write(index, term uint64, op *Op, r *Result) error {
 	v.pieces = v.pieces[:0]
 	if e == OK {
 		v.pieces = cut(v.pieces, &in.ext, op.Offset, op.Data)
-		if err := v.writeObject(in.id, op.Offset, op.Data); err != nil {
+		if err := v.writeObject(in, op.Offset, op.Data); err != nil {
 			return fmt.Errorf("write object %s: %w", v.fs.Path(objectPath(in.id)), err)
 		}
 	}
@@ -64,11 +65,12 @@ func (in *inode) checkWrite(op *Op) Errno {
 	return OK
 }
 
-// writeObject brings the pieces of data, which starts at off, into the object.
-func (v *Volume) writeObject(id FileID, off uint64, data []byte) error {
+// writeObject brings the pieces of data, which starts at off, into the file's object.
+func (v *Volume) writeObject(in *inode, off uint64, data []byte) error {
 	if len(v.pieces) == 0 {
 		return nil
 	}
+	id := in.id
 	v.comparison.leave(id, off, off+uint64(len(data)))
 	create := false
 	for _, p := range v.pieces {
@@ -86,7 +88,7 @@ func (v *Volume) writeObject(id FileID, off uint64, data []byte) error {
 		if p.hole {
 			err = o.file.PunchHole(int64(p.off), int64(p.end-p.off))
 		} else {
-			_, err = o.file.WriteAt(data[p.off-off:p.end-off], int64(p.off))
+			err = writePiece(o.file, data[p.off-off:p.end-off], p.off, !in.ext.anyAllocated(p.off, p.end))
 		}
 		if err != nil {
 			return err
@@ -94,6 +96,28 @@ func (v *Volume) writeObject(id FileID, off uint64, data []byte) error {
 		v.objects.wrote(o, p.off, p.end-p.off)
 	}
 	return v.objects.settle()
+}
+
+// directBytes is from where on bytes for blocks that held nothing are written past the kernel's memory: an image that
+// is restored would otherwise take as much memory of each node, and a second copy there. What overwrites blocks is
+// written through it, since it may hold them.
+const directBytes = 256 << 10
+
+// directBuffers are of MaxIOBytes, aligned: an entry's bytes are not.
+var directBuffers = sync.Pool{New: func() any {
+	b := disk.AlignedBytes(MaxIOBytes)
+	return &b
+}}
+
+// writePiece writes p into an object at off; fresh: its blocks there hold nothing yet.
+func writePiece(file disk.File, p []byte, off uint64, fresh bool) error {
+	if !fresh || len(p) < directBytes || len(p) > MaxIOBytes || off%disk.BlockBytes != 0 || len(p)%disk.BlockBytes != 0 {
+		_, err := file.WriteAt(p, int64(off))
+		return err
+	}
+	b := directBuffers.Get().(*[]byte)
+	defer directBuffers.Put(b)
+	return file.WriteDirect((*b)[:copy(*b, p)], int64(off))
 }
 
 // written notes in the table what writeObject did.

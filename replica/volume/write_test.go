@@ -2,9 +2,13 @@ package volume
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"trinas/replica/disk"
 )
@@ -28,7 +32,7 @@ func TestWrite_Model(t *testing.T) {
 				continue
 			}
 			off := rng.Uint64N(size)
-			data := patches(rng, 1+rng.IntN(300<<10))
+			data := patches(rng, 1+rng.IntN(MaxIOBytes))
 			if rng.IntN(2) == 0 {
 				off &^= disk.BlockBytes - 1
 			}
@@ -63,11 +67,158 @@ func TestWrite_Model(t *testing.T) {
 	}
 }
 
+// hinted counts what objects are asked for besides ordinary I/O.
+type hinted struct {
+	disk.FS
+	direct, dropped int
+}
+
+type hintedFile struct {
+	disk.File
+	of *hinted
+}
+
+func (h *hinted) Open(name string, mode disk.Mode) (disk.File, error) {
+	f, err := h.FS.Open(name, mode)
+	return hintedFile{f, h}, err
+}
+
+func (f hintedFile) WriteDirect(p []byte, off int64) error {
+	f.of.direct++
+	return f.File.WriteDirect(p, off)
+}
+
+func (f hintedFile) DropCached() error {
+	f.of.dropped++
+	return f.File.DropCached()
+}
+
+// TestWrite_Direct: much at once over blocks that hold nothing goes past the kernel's memory, and nothing else does. On
+// either disk the bytes are the same.
+func TestWrite_Direct(t *testing.T) {
+	for name, fs := range map[string]disk.FS{"mem": disk.NewMem(1).FS(), "os": disk.OS(t.TempDir())} {
+		t.Run(name, func(t *testing.T) {
+			h := &hinted{FS: fs}
+			r := newRig(t, h)
+			f := r.must(in(rootDir, Create, "f"))
+			want := make([]byte, 8<<20)
+			for i, w := range []struct {
+				off    uint64
+				bytes  int
+				direct bool
+			}{
+				{0, 1 << 20, true},
+				{0, 1 << 20, false},              // holds something
+				{1<<20 - 4096, 512 << 10, false}, // in part
+				{2 << 20, directBytes - 4096, false},
+				{3 << 20, directBytes, true},
+				{4<<20 + 512, 512 << 10, false}, // not of whole blocks
+				{5 << 20, 512<<10 + 1, false},
+				{6 << 20, 1 << 20, true},
+			} {
+				before := h.direct
+				data := bytes.Repeat([]byte{byte(i + 1)}, w.bytes)
+				r.must(on(f, Write).data(w.off, data))
+				copy(want[w.off:], data)
+				if h.direct > before != w.direct {
+					t.Errorf("%d bytes at %d: direct: %t, want %t", w.bytes, w.off, h.direct > before, w.direct)
+				}
+			}
+			r.checkpoint()
+			for off := 0; off < 7<<20; off += MaxIOBytes {
+				if got := r.ask(on(f, Read).read(uint64(off), MaxIOBytes)).Data; !bytes.Equal(got, want[off:off+len(got)]) {
+					t.Errorf("the MiB at %d differs", off)
+				}
+			}
+		})
+	}
+}
+
+// TestFlush: objects become durable and clean, and leave memory where nobody reads them; the table stays; Apply then has
+// nothing to sync.
+func TestFlush(t *testing.T) {
+	mem := disk.NewMem(1)
+	h := &hinted{FS: mem.FS()}
+	r := newRig(t, h)
+	_ = r.v.Close()
+	secondary := true
+	r.open(h, Options{DirtyObjects: 8, DropSynced: func() bool { return secondary }})
+	syncs := 0
+	mem.OnOp(func(op, _ string, _, _ int64) error {
+		if op == "sync" {
+			syncs++
+		}
+		return nil
+	})
+	file := func(i int) Attr {
+		f := r.must(in(rootDir, Create, fmt.Sprint("f", i)))
+		r.must(on(f, Write).data(0, []byte("something")))
+		return f
+	}
+	for i := range 3 {
+		file(i)
+	}
+	if r.v.WantsFlush() {
+		t.Error("wants a flush with 3 of 8 objects dirty")
+	}
+	file(3)
+	if !r.v.WantsFlush() || syncs != 0 {
+		t.Errorf("half of what may be is dirty: wants a flush: %t; %d syncs", r.v.WantsFlush(), syncs)
+	}
+	if err := r.v.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.v.Stat(); s.DirtyObjects != 0 || s.DirtyBytes != 0 || syncs != 4 || h.dropped != 4 {
+		t.Errorf("after the flush: %+v; %d syncs, %d dropped", s, syncs, h.dropped)
+	}
+	secondary = false
+	file(4)
+	r.checkpoint()
+	if h.dropped != 4 {
+		t.Error("what a primary has in memory was dropped")
+	}
+	for i := range 9 {
+		file(10 + i)
+	}
+	if s := r.v.Stat(); s.DirtyObjects != 8 {
+		t.Errorf("more dirty than may be: %+v", s)
+	}
+	mem.OnOp(func(op, _ string, _, _ int64) error {
+		if op == "sync" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := r.v.Flush(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a flush whose sync fails: %v", err)
+	}
+	if _, err := r.v.Apply(r.index+1, 1, nil); !errors.Is(err, syscall.EIO) {
+		t.Errorf("it goes on after that: %v", err)
+	}
+}
+
+// TestPacer: it keeps to its rate until there is hurry.
+func TestPacer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hurry := false
+		p := newPacer(1<<20, func() bool { return hurry })
+		begun := time.Now()
+		if err := p.wait(t.Context(), 10<<20); err != nil || time.Since(begun) != 10*time.Second {
+			t.Errorf("10 MiB at 1 MiB/s took %v: %v", time.Since(begun), err)
+		}
+		time.AfterFunc(time.Second, func() { hurry = true })
+		begun = time.Now()
+		if err := p.wait(t.Context(), 10<<20); err != nil || time.Since(begun) > time.Second+pacerStep {
+			t.Errorf("with hurry after 1 s it took %v: %v", time.Since(begun), err)
+		}
+	})
+}
+
 // patches gives n bytes in runs of zeros and of something.
 func patches(rng *rand.Rand, n int) []byte {
 	data := make([]byte, n)
 	for at := 0; at < n; {
-		run := min(n-at, 1+rng.IntN(100<<10))
+		run := min(n-at, 1+rng.IntN(n))
 		if rng.IntN(2) == 0 {
 			something := []byte(fmt.Sprintf("%016x", rng.Uint64()|1))
 			for i := at; i < at+run; i += copy(data[i:at+run], something) {

@@ -65,6 +65,7 @@ type VolumeStatus struct {
 	Leaving   []string        `json:"leaving,omitempty"` // nodes that keep it until others have what they have
 	Clients   []volume.Rule   `json:"clients"`           // the allow list, the longest prefixes first
 	Verify    *VerifyStatus   `json:"verify,omitempty"`  // as the primary knows it
+	Missing   int             `json:"missing,omitempty"` // replicas that it lacks and that nobody is known to make anew
 
 	primary uint64
 }
@@ -165,6 +166,15 @@ func (n *Node) status(fresh map[uint64]report) Status {
 			if reason, ok := failed[r.Node][v.ID]; ok {
 				r.Role, r.State, r.Reason = "diskless", Failed, reason
 			}
+		}
+		for _, m := range s.Nodes { // a replica that is made anew is none for a while
+			reason, ok := failed[m.Name][v.ID]
+			if ok && !slices.ContainsFunc(vs.Replicas, func(r ReplicaStatus) bool { return r.Node == m.Name }) {
+				vs.Replicas = append(vs.Replicas, ReplicaStatus{Node: m.Name, Role: "diskless", State: Failed, Reason: reason})
+			}
+		}
+		if vs.Missing = 0; v.short() && len(v.Leaving) == 0 && len(vs.Replicas) <= len(v.Replicas) {
+			vs.Missing = 1
 		}
 		out.Volumes = append(out.Volumes, vs)
 	}

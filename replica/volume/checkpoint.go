@@ -210,8 +210,7 @@ func Open(fsys disk.FS, opt Options) (*Volume, error) {
 		}
 	}
 	if bad := (*damage)(nil); errors.As(err, &bad) {
-		return nil, fmt.Errorf("open volume: checkpoint %s is damaged: %w; check the disk, then have the "+
-			"replica made anew from the others: trinas volume move to another node, or trinas node replace", path, err)
+		return nil, fmt.Errorf("open volume: %w: checkpoint %s, %w", ErrDamaged, path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open volume: checkpoint %s: %w", path, err)
@@ -305,6 +304,5 @@ func checkEmpty(fsys disk.FS) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%s holds objects but no checkpoint: move it away, or choose an empty folder",
-		fsys.Path(objectsDir))
+	return fmt.Errorf("%w: %s holds objects, and there is no checkpoint", ErrDamaged, fsys.Path(objectsDir))
 }

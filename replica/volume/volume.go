@@ -21,6 +21,8 @@ import (
 var (
 	// ErrClosed is the error of a volume that was closed.
 	ErrClosed = errors.New("volume is closed")
+	// ErrDamaged: what is on the disk is not what was written there. The text says where.
+	ErrDamaged = errors.New("the replica's files are damaged")
 	// ErrBusy: a checkpoint or a resync is under way.
 	ErrBusy = errors.New("a checkpoint or resync is under way")
 )

@@ -61,7 +61,7 @@ func (f *rescueFlags) warn(v *rescue.Volume) {
 	}
 	switch {
 	case v.Err != nil:
-		fmt.Fprintf(f.errOut, "trinas: volume directory %s cannot be read: %v\n", v.Dir, v.Err)
+		fmt.Fprintf(f.errOut, "trinas: volume directory %s cannot be read: %v; use another node's directory if there is one\n", v.Dir, v.Err)
 	case f.opt.WithoutLog:
 		fmt.Fprintf(f.errOut, "trinas: volume %s is shown as of its checkpoint at entry %d, without the log: "+
 			"bytes of files may be newer than their sizes and names\n", v.Name, v.Checkpoint)

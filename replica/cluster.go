@@ -91,7 +91,7 @@ type clusterMachine struct {
 	fs      disk.FS
 	changed func() // called after each change, from the applier; must not block
 
-	saving sync.Mutex // held while a checkpoint is written; before mu
+	saving chan struct{} // holds one element while a checkpoint is written; taken before mu
 
 	mu          sync.Mutex
 	state       clusterState
@@ -115,7 +115,7 @@ type savedCluster struct {
 const clusterFile = clusterDir + "/state"
 
 func openCluster(fsys disk.FS) (*clusterMachine, error) {
-	m := &clusterMachine{fs: fsys, changed: func() {}}
+	m := &clusterMachine{fs: fsys, changed: func() {}, saving: make(chan struct{}, 1)}
 	m.publishRules()
 	raw, err := readFile(fsys, clusterFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -162,8 +162,8 @@ func (m *clusterMachine) save(s savedCluster) error {
 }
 
 func (m *clusterMachine) Checkpoint(context.Context) (uint64, error) {
-	m.saving.Lock()
-	defer m.saving.Unlock()
+	m.saving <- struct{}{}
+	defer func() { <-m.saving }()
 	m.mu.Lock()
 	s := savedCluster{Index: m.index, Term: m.term, Conf: m.conf, State: m.state.clone()}
 	saved := m.saved
@@ -225,8 +225,8 @@ func (m *clusterMachine) Restore(data []byte, index, term uint64, conf []byte) e
 	if s.Format > clusterFormat {
 		return fmt.Errorf("the cluster's state has format %d, this version knows up to %d: upgrade this node", s.Format, clusterFormat)
 	}
-	m.saving.Lock()
-	defer m.saving.Unlock()
+	m.saving <- struct{}{}
+	defer func() { <-m.saving }()
 	if err := m.save(savedCluster{Index: index, Term: term, Conf: conf, State: s}); err != nil {
 		return err
 	}

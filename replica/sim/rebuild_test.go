@@ -73,7 +73,7 @@ func TestCluster_Rebuild(t *testing.T) {
 					if state, _ := c.replicaState(other, bad); state == "Failed" {
 						t.Errorf("the replica of the other volume is %s", state)
 					}
-					longest := make(chan time.Duration)
+					longest := make(chan time.Duration, 1)
 					go func() { longest <- c.longestWrite(bad, vol, f, 20*time.Second) }()
 					c.rebuild(bad, discard)
 					c.rebuild(bad, discard) // again: no harm

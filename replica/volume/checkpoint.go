@@ -164,13 +164,16 @@ func joinChunks(b []byte) ([]byte, error) {
 	if len(b) < headBytes || string(b[:8]) != checkpointMagic {
 		return nil, &damage{0, "this is no checkpoint, or it is cut short"}
 	}
+	if binary.LittleEndian.Uint32(b[headBytes-4:]) != crcOf(0, b[:headBytes-4]) {
+		return nil, &damage{0, "the header's checksum is wrong"}
+	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v > checkpointVersion {
 		return nil, fmt.Errorf("it has format %d and this node knows up to %d: upgrade trinas on this node",
 			v, checkpointVersion)
 	}
 	want, crc := appendHead(nil, int(binary.LittleEndian.Uint64(b[16:])))
 	if string(want) != string(b[:headBytes]) {
-		return nil, &damage{0, "the header's checksum is wrong"}
+		return nil, &damage{0, "the header is none of this version's"}
 	}
 	length := binary.LittleEndian.Uint64(b[16:])
 	image, rest := b[headBytes:headBytes], b[headBytes:]

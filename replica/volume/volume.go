@@ -47,7 +47,10 @@ type Options struct {
 	// Node is the node that this replica is on: a Repair for others changes nothing here. 0: every
 	// Repair is carried out.
 	Node uint16
-	Log  *slog.Logger // nil: none
+	// Rescue: a read that fails is an error of that read, and not the end of this replica. For who reads what is left, and
+	// serves nobody.
+	Rescue bool
+	Log    *slog.Logger // nil: none
 }
 
 func (o Options) withDefaults() Options {

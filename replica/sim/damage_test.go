@@ -16,22 +16,27 @@ import (
 func (c *Cluster) damageCheckpoint(node uint64, vol volume.ID) {
 	c.t.Helper()
 	c.Crash(node)
-	file, err := c.nodes[node-1].disk.FS().Sub(replica.VolumeDir(vol)).Open("checkpoint", disk.ReadWrite)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	b := make([]byte, 1)
-	if _, err := file.ReadAt(b, 100); err != nil {
-		c.t.Fatal(err)
-	}
-	b[0] ^= 1
-	if _, err := file.WriteAt(b, 100); err != nil {
-		c.t.Fatal(err)
-	}
-	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+	if err := c.flipCheckpoint(node, vol); err != nil {
 		c.t.Fatal(err)
 	}
 	c.Start(node)
+}
+
+func (c *Cluster) flipCheckpoint(node uint64, vol volume.ID) error {
+	file, err := c.nodes[node-1].disk.FS().Sub(replica.VolumeDir(vol)).Open("checkpoint", disk.ReadWrite)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 1)
+	_, err = file.ReadAt(b, 100)
+	if err == nil {
+		b[0] ^= 1
+		_, err = file.WriteAt(b, 100)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
 }
 
 // Goal: a checkpoint that is damaged is never served: its replica stays out of service, and says which file, where

@@ -18,8 +18,12 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"trinas/replica/disk"
 	"trinas/replica/volume"
 )
+
+// leavingFile is in the folder of a replica that is being removed.
+const leavingFile = "leaving"
 
 // replicasPerVolume is how many nodes keep a copy of a volume.
 const replicasPerVolume = 3
@@ -343,7 +347,9 @@ func (n *Node) openVolume(info VolumeInfo) error {
 	if _, anew := n.rebuildOf(info.ID); anew || slices.Contains(info.Joined, n.id) {
 		// It may have been here before and forgotten what it voted for: it takes no part before the
 		// others have told it everything, its configuration included.
-		err = volume.MakeEmpty(fsys, made)
+		if err = n.endRemoval(info.ID, fsys); err == nil {
+			err = volume.MakeEmpty(fsys, made)
+		}
 	} else {
 		var conf []byte
 		if conf, err = proto.Marshal(&raftpb.ConfState{Voters: founders}); err == nil {
@@ -396,26 +402,50 @@ func (n *Node) removeData(id volume.ID, name string) {
 	n.log.Info("volume is not kept on this node any more", "event", "replica-removed", "volume", name)
 }
 
-// removeReplica removes what this node has of a volume. The checkpoint goes first: without it what
-// is left after a crash cannot be taken for a replica. The log goes last: a replica that had
-// forgotten what it voted for while it still knew the volume could elect a stale primary. For the same reason the
-// cluster's state, which says that it is not kept here, is made durable before: a start with an older one would make the
-// replica anew, as a founder.
+// removeReplica removes what this node has of a volume. The cluster's state, which says that it is not kept here, is made
+// durable first: a start with an older one would make the replica anew, as a founder that has forgotten what it voted for. Then
+// goes the checkpoint, without which what is left after a crash cannot be taken for a replica, and then the log. The
+// file leavingFile tells such a rest from a replica whose checkpoint was lost, until the log has gone.
 func (n *Node) removeReplica(id volume.ID) error {
 	if err := n.saveCluster(); err != nil {
 		return err
 	}
 	dir := VolumeDir(id)
+	if _, err := n.opt.Disk.Stat(dir); err == nil {
+		if err := replaceFile(n.opt.Disk, dir+"/"+leavingFile, nil); err != nil {
+			return err
+		}
+	}
 	if err := volume.Forget(n.opt.Disk.Sub(dir)); err != nil {
+		return err
+	}
+	if err := n.forgetLog(id); err != nil {
 		return err
 	}
 	if err := n.opt.Disk.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := n.opt.Disk.SyncDir(volumesDir); err != nil {
-		return err
+	return n.opt.Disk.SyncDir(volumesDir)
+}
+
+// endRemoval ends a removal that a crash cut short, before a replica is made in its place. A log without a checkpoint is
+// damage else: a member that began anew would have forgotten what it voted for.
+func (n *Node) endRemoval(id volume.ID, fsys disk.FS) error {
+	there := func(name string) bool {
+		_, err := fsys.Stat(name)
+		return !errors.Is(err, fs.ErrNotExist)
 	}
-	return n.forgetLog(id)
+	if there(volume.CheckpointFile) {
+		return nil
+	}
+	if there(leavingFile) {
+		return n.removeReplica(id)
+	}
+	g := n.wal.Group(uint64(id))
+	if last, err := g.LastIndex(); err != nil || last > 0 || g.HardState() != nil {
+		return errors.Join(err, fmt.Errorf("%w: there is no checkpoint %s, and the log has something of this replica", volume.ErrDamaged, fsys.Path(volume.CheckpointFile)))
+	}
+	return nil
 }
 
 // saveCluster makes the cluster's state durable as it is known here.

@@ -420,3 +420,112 @@ func TestCluster_FailedReplicaMovedAway(t *testing.T) {
 		c.wait("the deleted volume's data to go", func() bool { return !c.hasData(has, w) })
 	})
 }
+
+// Goal: a replica whose checkpoint is gone is not begun anew where it counts, since it would have forgotten what it voted
+// for; it is Failed, says which file, and can be rebuilt. The same for one that the volume was made with, and for one that came later.
+func TestCluster_CheckpointGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 77, 3, often)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.writeSlots(1, vol, f, 4, 0)
+		time.Sleep(3 * time.Second)
+		const bad = 2
+		for round := range 2 { // in the second it has been rebuilt: it came later
+			c.Crash(bad)
+			dir := c.nodes[bad-1].disk.FS().Sub(replica.VolumeDir(vol))
+			if err := dir.Remove("checkpoint"); err != nil {
+				t.Fatal(err)
+			}
+			if err := dir.SyncDir("."); err != nil {
+				t.Fatal(err)
+			}
+			c.Start(bad)
+			time.Sleep(2 * time.Minute)
+			state, reason := c.replicaState(vol, bad)
+			if state != "Failed" || !strings.Contains(reason, replica.VolumeDir(vol)) || !strings.Contains(reason, "no checkpoint") || !strings.Contains(reason, "trinas volume rebuild v") {
+				t.Fatalf("round %d: the replica is %s: %s", round, state, reason)
+			}
+			c.rebuild(bad, false)
+			c.rebuilt(bad, vol)
+			c.equalDigests(vol)
+		}
+	})
+}
+
+// Goal: a removal that a loss of power cuts short anywhere is ended after the next start, also when the replica is to come again
+// at once. Method: the k-th operation on the disk of the node that is left crashes it, for every k until a move gets through; then
+// the replica moves back.
+func TestCluster_RemovalCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 78, 4, often)
+		vol := c.Volume("v")
+		f := c.create(vol, "f")
+		c.writeSlots(1, vol, f, 4, 0)
+		time.Sleep(3 * time.Second)
+		free := uint64(slices.IndexFunc([]uint64{1, 2, 3, 4}, func(id uint64) bool { return !c.hasData(id, vol) })) + 1
+		old := free%4 + 1
+		from, to := fmt.Sprintf("node%d", old), fmt.Sprintf("node%d", free)
+		m := c.nodes[old-1]
+		cuts := 0
+		for k := 1; ; k++ {
+			if k > 200 {
+				t.Fatal("a removal takes more than 200 operations")
+			}
+			begun, ops, cut := false, 0, make(chan struct{})
+			m.disk.OnOp(func(op, name string, _, _ int64) error {
+				if op == "read" || op == "space" || op == "stat" || op == "list" {
+					return nil
+				}
+				begun = begun || name == replica.VolumeDir(vol)+"/leaving.new"
+				if begun {
+					if ops++; ops == k {
+						m.disk.Crash()
+						close(cut)
+					}
+				}
+				if ops >= k {
+					return syscall.EIO
+				}
+				return nil
+			})
+			c.move(free%3+1, from, to)
+			done := false
+			for end := time.Now().Add(20 * time.Second); !done && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+				select {
+				case <-cut:
+					done = true
+				default:
+					done = begun && !c.hasData(old, vol)
+				}
+			}
+			wasCut := ops >= k
+			m.disk.OnOp(m.trouble.hook)
+			if wasCut {
+				cuts++
+				c.Crash(old)
+				if k%2 == 0 { // it is to come again before it is up
+					c.Start(old)
+				}
+			}
+			back := func() error { return c.Node(free).MoveVolume(context.Background(), "v", to, from) }
+			c.waitUpToDate(vol)
+			if c.Node(old) == nil {
+				c.Start(old)
+			}
+			c.wait("the move back", func() bool { return back() == nil })
+			c.wait("it to be back", func() bool {
+				return strings.Contains(c.replicas(vol), from+":UpToDate") && !strings.Contains(c.replicas(vol), to+":")
+			})
+			c.waitUpToDate(vol)
+			c.equalDigests(vol)
+			if !wasCut {
+				break
+			}
+		}
+		if cuts < 6 {
+			t.Errorf("only %d operations were cut", cuts)
+		}
+		t.Logf("%d operations were cut", cuts)
+	})
+}

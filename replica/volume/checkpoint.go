@@ -13,6 +13,9 @@ import (
 	"trinas/replica/disk"
 )
 
+// CheckpointFile is the name of the checkpoint in a volume's folder.
+const CheckpointFile = "checkpoint"
+
 // A checkpoint file is a volume's image in chunks, each with a checksum. Little endian:
 //
 //	 0                       8       12      16                      24      28      32
@@ -25,7 +28,7 @@ import (
 // A crc is CRC-32C over its chunk and, before that, the crc that stands before the chunk: the
 // chunks hang together, and on the header.
 const (
-	checkpointFile    = "checkpoint"
+	checkpointFile    = CheckpointFile
 	checkpointNew     = "checkpoint.new"
 	checkpointMagic   = "trinasCP"
 	checkpointVersion = 1

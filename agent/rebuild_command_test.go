@@ -97,7 +97,9 @@ func TestCommand_Rebuild(t *testing.T) {
 
 	damage("n2")
 	run("n2", "made anew and UpToDate", "volume", "rebuild", "vms")
-	waitFor(t, agents["n2"], "UpToDate", func(st control.Status) bool { return stateOn(st, "n2") == "UpToDate" && len(st.Volumes[0].Replicas) == 3 })
+	waitFor(t, agents["n2"], "UpToDate", func(st control.Status) bool {
+		return stateOn(st, "n2") == "UpToDate" && len(st.Volumes[0].Replicas) == 3
+	})
 	damage("n3")
 	run("n1", `"done": true`, "volume", "rebuild", "vms", "n3", "--discard", "--json")
 	waitFor(t, agents["n1"], "UpToDate everywhere", func(st control.Status) bool {

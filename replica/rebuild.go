@@ -269,7 +269,9 @@ func (n *Node) leaveRebuilds() {
 			continue
 		}
 		n.mu.Lock()
-		n.rebuilds[id].Stage, n.rebuilds[id].After = r.Stage, r.After
+		if p := n.rebuilds[id]; p != nil {
+			p.Stage, p.After = r.Stage, r.After
+		}
 		n.mu.Unlock()
 	}
 }
@@ -352,14 +354,19 @@ func (n *Node) votes(id volume.ID) bool {
 // endRebuild removes the old copy, which can take long, and then the note that there was a rebuild.
 func (n *Node) endRebuild(id volume.ID, r rebuild, name string, done bool) {
 	n.mu.Lock()
-	n.rebuilds[id].ending = true
+	p := n.rebuilds[id]
+	if p == nil || p.Began != r.Began || p.Stage != r.Stage { // another one has begun
+		n.mu.Unlock()
+		return
+	}
+	p.ending = true
 	n.mu.Unlock()
 	n.running.Go(func() {
 		err := n.removeRebuild(id)
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if err != nil {
-			n.rebuilds[id].ending = false
+			p.ending = false
 			n.log.Error("cannot remove the old copy of a replica that was made anew; trying on", "event", "replica-not-removed",
 				"volume", name, "path", n.opt.Disk.Path(rebuildDir(id)), "err", err)
 			return

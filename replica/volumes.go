@@ -435,10 +435,15 @@ func (n *Node) endRemoval(id volume.ID, fsys disk.FS) error {
 		_, err := fsys.Stat(name)
 		return !errors.Is(err, fs.ErrNotExist)
 	}
-	if there(volume.CheckpointFile) {
+	switch {
+	case there(volume.CheckpointFile) && there(leavingFile): // it had hardly begun, and does not count any more
+		if err := fsys.Remove(leavingFile); err != nil {
+			return err
+		}
+		return fsys.SyncDir(".")
+	case there(volume.CheckpointFile):
 		return nil
-	}
-	if there(leavingFile) {
+	case there(leavingFile):
 		return n.removeReplica(id)
 	}
 	g := n.wal.Group(uint64(id))

@@ -100,6 +100,7 @@ type group struct {
 	applyPlace applyPlace // the node's tick only
 
 	view         atomic.Pointer[view]
+	entered      atomic.Pointer[entered]
 	ticks        atomic.Uint64 // handled (Vital)
 	election     time.Duration // Options.Election
 	table        proposals

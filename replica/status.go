@@ -290,7 +290,7 @@ func (n *Node) ownReport() report {
 		last := st.Progress[n.id].Match
 		for _, id := range slices.Sorted(maps.Keys(st.Progress)) {
 			pr := st.Progress[id]
-			r := ReplicaStatus{Role: "secondary", Synced: pr.Match, State: g.stateOf(pr, st.GetCommit())}
+			r := ReplicaStatus{Role: "secondary", Synced: pr.Match, State: g.stateOf(id, pr, st.GetCommit())}
 			if m := s.node(id); m != nil {
 				r.Node = m.Name
 			}
@@ -313,11 +313,11 @@ func (n *Node) ownReport() report {
 }
 
 // stateOf puts Raft's view of a secondary into words.
-func (g *group) stateOf(pr tracker.Progress, commit uint64) ReplicaState {
+func (g *group) stateOf(id uint64, pr tracker.Progress, commit uint64) ReplicaState {
 	switch {
 	case !pr.RecentActive && pr.State != tracker.StateReplicate:
 		return Outdated
-	case pr.State == tracker.StateReplicate && g.upToDate(pr.Match, commit):
+	case pr.State == tracker.StateReplicate && g.counts(id, pr.IsLearner) && g.upToDate(pr.Match, commit):
 		return UpToDate
 	default:
 		return SyncTarget

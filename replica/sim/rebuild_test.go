@@ -70,6 +70,7 @@ func TestCluster_Rebuild(t *testing.T) {
 				for round := range 2 {
 					c.damageCheckpoint(bad, vol)
 					c.wait("the failure", func() bool { state, _ := c.replicaState(vol, bad); return state == "Failed" })
+					c.wait("the others", func() bool { return strings.Count(c.replicas(vol), "UpToDate") == 2 })
 					if state, _ := c.replicaState(other, bad); state == "Failed" {
 						t.Errorf("the replica of the other volume is %s", state)
 					}
@@ -527,5 +528,40 @@ func TestCluster_RemovalCutShort(t *testing.T) {
 			t.Errorf("only %d operations were cut", cuts)
 		}
 		t.Logf("%d operations were cut", cuts)
+	})
+}
+
+// Goal: a replica that is told to be UpToDate counts: from that moment on any other node may be lost. Method: another
+// one is lost in the moment in which status says so of a replica that was made anew.
+func TestCluster_RebuiltCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for seed := uint64(1); seed <= 12; seed++ {
+			c := New(t, seed, 3, often)
+			vol := c.Volume("v")
+			f := c.create(vol, "f")
+			c.writeSlots(1, vol, f, 4, 0)
+			time.Sleep(3 * time.Second)
+			bad := seed%3 + 1
+			c.damageCheckpoint(bad, vol)
+			c.wait("the failure", func() bool { state, _ := c.replicaState(vol, bad); return state == "Failed" })
+			c.wait("the others", func() bool { return strings.Count(c.replicas(vol), "UpToDate") == 2 })
+			c.rebuild(bad, false)
+			lost := bad%3 + 1
+			for looks := 0; ; looks++ {
+				if state, _ := c.replicaState(vol, bad); state == "UpToDate" {
+					break
+				}
+				if looks == 10000 {
+					t.Fatalf("seed %d: not UpToDate after 10 s", seed)
+				}
+				time.Sleep(time.Millisecond)
+			}
+			c.Crash(lost)
+			res, err := c.Do(bad, vol, writeOp(f, 0, pattern(1)), 10*time.Second)
+			if err != nil || res.Err != volume.OK {
+				t.Errorf("seed %d: a write without node %d: %v, errno %d", seed, lost, err, res.Err)
+			}
+			c.Close()
+		}
 	})
 }

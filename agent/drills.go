@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
+	"trinas/agent/control"
 	"trinas/agent/drill"
 	"trinas/agent/notify"
 	"trinas/nfsgw/nfs3"
@@ -21,10 +23,25 @@ func (d *daemon) answer(ctx context.Context, from, topic string, body []byte) ([
 			return nil, fmt.Errorf("the agent is starting or stopping")
 		}
 		return host.Answer(ctx, from, body)
+	case control.RebuildTopic:
+		return d.answerRebuild(ctx, body)
 	case eventsTopic:
 		return d.answerEvents(body)
 	}
 	return nil, fmt.Errorf("the agent does not know what %q is: install the same version of trinas on all nodes", topic)
+}
+
+// answerRebuild has this node's replica of a volume made anew.
+func (d *daemon) answerRebuild(ctx context.Context, body []byte) ([]byte, error) {
+	var req control.RebuildRequest
+	if err := json.Unmarshal(body, &req); err != nil {
+		return nil, fmt.Errorf("request to rebuild a replica: %w", err)
+	}
+	c, err := d.Cluster()
+	if err != nil {
+		return nil, err
+	}
+	return []byte("{}"), c.RebuildReplica(ctx, req.Volume, req.Discard)
 }
 
 // takePartInDrills lets this node strike and be struck, through its own gateway.

@@ -61,7 +61,7 @@ func (f *rescueFlags) warn(v *rescue.Volume) {
 	}
 	switch {
 	case v.Err != nil:
-		fmt.Fprintf(f.errOut, "trinas: volume directory %s cannot be read: %v\n", v.Dir, v.Err)
+		fmt.Fprintf(f.errOut, "trinas: volume directory %s cannot be read: %v; use another node's directory if there is one\n", v.Dir, v.Err)
 	case f.opt.WithoutLog:
 		fmt.Fprintf(f.errOut, "trinas: volume %s is shown as of its checkpoint at entry %d, without the log: "+
 			"bytes of files may be newer than their sizes and names\n", v.Name, v.Checkpoint)
@@ -178,7 +178,9 @@ func (f *rescueFlags) copyCommand() *cobra.Command {
 		Use:   "copy DATADIR VOLUME[/PATH] DEST",
 		Short: "Copy a file or a directory out of a data directory",
 		Long: "Copies a file, or a directory with everything in it, to DEST; into it when DEST is a directory.\n" +
-			"Zeros become holes. Mode, times and, for root, owners are kept. Nothing is overwritten.",
+			"Zeros become holes. Mode, times and, for root, owners are kept. Nothing is overwritten.\n\n" +
+			"A file that cannot be read whole does not hinder the others: what can be read of it gets a name that ends\n" +
+			"in " + rescue.DamagedSuffix + ", with zeros for the rest, and the exit status is not 0.",
 		Args: cobra.ExactArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := f.open(args[0])
@@ -195,14 +197,25 @@ func (f *rescueFlags) copyCommand() *cobra.Command {
 			cp := &rescue.Copier{Volume: v, Progress: progress.show, Skipped: func(name, reason string) {
 				progress.end()
 				fmt.Fprintf(f.errOut, "trinas: %s is left out: %s\n", name, reason)
+			}, Damaged: func(name, reason string) {
+				progress.end()
+				fmt.Fprintf(f.errOut, "trinas: %s cannot be read whole: %s\n", name, reason)
 			}}
 			err = cp.Copy(cmd.Context(), path, args[2])
 			progress.end()
 			if err != nil {
 				return err
 			}
-			return f.print(map[string]any{"files": cp.Files, "bytes": cp.DataBytes},
-				fmt.Sprintf("Copied %d files, %s, in %s.\n", cp.Files, bytesText(cp.DataBytes), time.Since(began).Round(time.Millisecond)))
+			text := fmt.Sprintf("Copied %d files, %s, in %s.\n", cp.Files, bytesText(cp.DataBytes), time.Since(began).Round(time.Millisecond))
+			if cp.SkippedFiles > 0 {
+				text += fmt.Sprintf("Left out %d files.\n", cp.SkippedFiles)
+			}
+			err = f.print(map[string]any{"files": cp.Files, "bytes": cp.DataBytes, "skipped": cp.SkippedFiles, "damaged": cp.DamagedFiles}, text)
+			if err == nil && cp.DamagedFiles > 0 {
+				err = fmt.Errorf("%d files cannot be read whole: what can be read of them is at their names with %s behind, with zeros for the rest; "+
+					"use another node's directory if there is one", cp.DamagedFiles, rescue.DamagedSuffix)
+			}
+			return err
 		},
 	}
 }

@@ -40,6 +40,9 @@ func statusText(st control.Status) string {
 				fmt.Fprintf(w, "\n%s on %s: %s\n", v.Name, r.Node, r.Reason)
 			}
 		}
+		if v.Missing > 0 {
+			fmt.Fprintf(w, "\n%s lacks a replica: trinas volume rebuild %s NODE makes it on that node\n", v.Name, v.Name)
+		}
 		if line := verifyLine(v); line != "" {
 			fmt.Fprintf(w, "\n%s\n", line)
 		}

@@ -33,7 +33,7 @@ func fixedStatus() control.Status {
 					{Node: "pve2", Role: "secondary", State: replica.SyncTarget, Synced: 700, LagEntries: 300},
 					{Node: "pve3", Role: "secondary", State: replica.Outdated, Synced: 500, LagEntries: 500},
 				}},
-				{ID: 8, Name: "iso", Replicas: []replica.ReplicaStatus{
+				{ID: 8, Name: "iso", Missing: 1, Replicas: []replica.ReplicaStatus{
 					{Node: "pve1", Role: "secondary", State: replica.Failed, Reason: "write objects/01/0000000000000101: input/output error"},
 				}},
 			},

@@ -15,7 +15,7 @@ import (
 
 func (c *cli) volumeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "volume", Short: "Make, list and delete volumes, and say who may mount them", Args: cobra.NoArgs, RunE: help}
-	cmd.AddCommand(c.volumeCreate(), c.volumeList(), c.volumeShow(), c.volumeDelete(), c.volumePrimary(), c.volumeMove(), c.volumeRetry(),
+	cmd.AddCommand(c.volumeCreate(), c.volumeList(), c.volumeShow(), c.volumeDelete(), c.volumePrimary(), c.volumeMove(), c.volumeRetry(), c.volumeRebuild(),
 		c.volumeAllow(), c.volumeDeny())
 	return cmd
 }
@@ -141,6 +141,61 @@ func (c *cli) volumeRetry() *cobra.Command {
 			return c.print(map[string]string{"retried": args[0]}, "The replica of "+args[0]+" is in service; trinas status shows when it is UpToDate.\n")
 		},
 	}
+}
+
+func (c *cli) volumeRebuild() *cobra.Command {
+	var wait, discard bool
+	cmd := &cobra.Command{
+		Use:   "rebuild VOLUME [NODE]",
+		Short: "Make a node's failed replica of a volume anew from the others, in place",
+		Long: "Makes the replica of VOLUME on NODE, or on this node, anew from the other replicas, where it is. It is for one that is Failed and does " +
+			"not come back (trinas volume retry), because its checkpoint or its log is damaged.\n\nThe replica leaves the volume and joins again, empty. The volume " +
+			"serves all the while, and stands still if one more of its nodes is lost meanwhile, as with any Failed replica. It is refused while fewer of the other replicas are UpToDate than the volume needs. " +
+			"What the replica had is kept in DATA_DIR/rebuild until the new one is complete; with --discard it is removed first, where there is no room for both.\n\n" +
+			"If NODE is lost meanwhile, trinas status says that a replica is missing: the same command on a node without a replica makes it there.",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: c.completePrimary,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			node := ""
+			if len(args) == 2 {
+				node = args[1]
+			}
+			on := node
+			return c.move(cmd.Context(), wait, fmt.Sprintf("The replica of %s is made anew and UpToDate.\n", args[0]),
+				func(ctx context.Context, client *control.Client) error {
+					return client.RebuildReplica(ctx, args[0], node, discard)
+				},
+				func(st replica.Status) (bool, string) {
+					if on == "" {
+						on = st.Node.Name
+					}
+					return rebuildOf(st, args[0], on)
+				})
+		},
+	}
+	cmd.Flags().BoolVar(&wait, "wait", true, "wait until it is done, and show how far it is")
+	cmd.Flags().BoolVar(&discard, "discard", false, "remove what the replica has before the new one is made, not after")
+	return cmd
+}
+
+// rebuildOf says whether a replica is made anew, and how far it is.
+func rebuildOf(st replica.Status, volume, node string) (done bool, how string) {
+	for _, v := range st.Volumes {
+		if v.Name != volume {
+			continue
+		}
+		for _, r := range v.Replicas {
+			switch {
+			case r.Node != node:
+			case r.Resync != nil:
+				return false, fmt.Sprintf("%s on %s: %s", volume, node, resyncText(r.Resync))
+			default:
+				return r.State == replica.UpToDate, fmt.Sprintf("%s on %s: %s", volume, node, r.State)
+			}
+		}
+		return false, fmt.Sprintf("%s on %s: not there yet", volume, node)
+	}
+	return true, "" // deleted meanwhile
 }
 
 func volumeOf(ctx context.Context, client *control.Client, name string) (replica.VolumeStatus, error) {

@@ -253,7 +253,9 @@ func (g *group) changeConf(e *raftpb.Entry) (*raftpb.ConfState, error) {
 	}
 	changed := make(chan *raftpb.ConfState, 1)
 	g.post(event{call: func() {
+		before := g.raft.Status().Config.Voters.IDs()
 		cs := g.raft.ApplyConfChange(cc)
+		g.noteEntered(before, e.GetIndex())
 		g.lease.lead(g.raft.Status().Config.Voters) // the old majority's answers count no more
 		changed <- cs
 	}})

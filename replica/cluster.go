@@ -55,6 +55,11 @@ type VolumeInfo struct {
 	Leaving  []uint64 `json:"leaving,omitempty"`
 }
 
+// short reports whether a volume lacks a replica: it is made with an odd number, and one that is made anew (rebuild.go)
+// leaves before it comes again. Nothing else is changed of it meanwhile, so that a node in the middle of that
+// can tell a state from before from one after.
+func (v *VolumeInfo) short() bool { return len(v.Replicas)%2 == 0 }
+
 // clusterState is what the cluster group's log builds up. Every node holds the authority's key:
 // root on any node could read every volume anyway, and any node can so admit another.
 type clusterState struct {
@@ -86,6 +91,8 @@ type clusterMachine struct {
 	fs      disk.FS
 	changed func() // called after each change, from the applier; must not block
 
+	saving chan struct{} // holds one element while a checkpoint is written; taken before mu
+
 	mu          sync.Mutex
 	state       clusterState
 	conf        []byte
@@ -108,7 +115,7 @@ type savedCluster struct {
 const clusterFile = clusterDir + "/state"
 
 func openCluster(fsys disk.FS) (*clusterMachine, error) {
-	m := &clusterMachine{fs: fsys, changed: func() {}}
+	m := &clusterMachine{fs: fsys, changed: func() {}, saving: make(chan struct{}, 1)}
 	m.publishRules()
 	raw, err := readFile(fsys, clusterFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,6 +162,8 @@ func (m *clusterMachine) save(s savedCluster) error {
 }
 
 func (m *clusterMachine) Checkpoint(context.Context) (uint64, error) {
+	m.saving <- struct{}{}
+	defer func() { <-m.saving }()
 	m.mu.Lock()
 	s := savedCluster{Index: m.index, Term: m.term, Conf: m.conf, State: m.state.clone()}
 	saved := m.saved
@@ -216,6 +225,8 @@ func (m *clusterMachine) Restore(data []byte, index, term uint64, conf []byte) e
 	if s.Format > clusterFormat {
 		return fmt.Errorf("the cluster's state has format %d, this version knows up to %d: upgrade this node", s.Format, clusterFormat)
 	}
+	m.saving <- struct{}{}
+	defer func() { <-m.saving }()
 	if err := m.save(savedCluster{Index: index, Term: term, Conf: conf, State: s}); err != nil {
 		return err
 	}

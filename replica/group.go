@@ -100,6 +100,7 @@ type group struct {
 	applyPlace applyPlace // the node's tick only
 
 	view         atomic.Pointer[view]
+	entered      atomic.Pointer[entered]
 	ticks        atomic.Uint64 // handled (Vital)
 	election     time.Duration // Options.Election
 	table        proposals
@@ -174,8 +175,8 @@ func openGroup(id uint64, name string, self uint64, opt Options, net Network, lo
 		return nil, fmt.Errorf("read the log of %s: %w", name, err)
 	}
 	if index > 0 && first > index+1 {
-		return nil, fmt.Errorf("the log of %s begins at entry %d, and its checkpoint is at %d: what is between is missing; "+
-			"let the replica be made anew (trinas volume move to another node, or trinas node replace)", name, first, index)
+		return nil, fmt.Errorf("%w: the log of %s begins at entry %d, and its checkpoint is at %d: what is between is missing",
+			volume.ErrDamaged, name, first, index)
 	}
 	at := term
 	if first <= index+1 && index <= last {

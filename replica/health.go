@@ -175,10 +175,15 @@ func (n *Node) ownHealth() (Health, string) {
 	n.judgeReach(&j)
 	n.mu.RLock()
 	broken := slices.Sorted(maps.Keys(n.broken))
+	anew := maps.Clone(n.rebuilds)
 	n.mu.RUnlock()
 	for _, id := range broken {
 		if id == clusterGroup {
 			j.add(Degraded, "its copy of the cluster's state has failed")
+			continue
+		}
+		if anew[id] != nil {
+			j.add(Degraded, fmt.Sprintf("its replica of volume %s is being made anew", n.volumeName(id)))
 			continue
 		}
 		j.add(Degraded, fmt.Sprintf("its replica of volume %s has failed", n.volumeName(id)))

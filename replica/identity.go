@@ -168,7 +168,7 @@ func finish(fsys disk.FS) error {
 
 // clearData removes all that a node ever keeps in its directory, but for unfinishedFile.
 func clearData(fsys disk.FS) error {
-	for _, name := range []string{identityFile, identityFile + ".new", volumesDir, clusterDir, logDir} {
+	for _, name := range []string{identityFile, identityFile + ".new", volumesDir, rebuildsDir, clusterDir, logDir} {
 		if err := fsys.RemoveAll(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("clear the data directory: %w", err)
 		}

@@ -41,6 +41,7 @@ func (n *Node) maintain() {
 		n.admitMembers(ctx)
 		n.noteAway()
 		n.shapeVolumes(ctx)
+		n.stepRebuilds(ctx)
 		n.checkpoint(ctx, last)
 		n.shrinkLog(ctx, last)
 	}

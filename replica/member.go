@@ -57,7 +57,7 @@ func found(opt Options, clusterName, nodeName string) (token string, err error) 
 	if err != nil {
 		return "", err
 	}
-	m := &clusterMachine{fs: opt.Disk}
+	m := &clusterMachine{fs: opt.Disk, saving: make(chan struct{}, 1)}
 	if err := m.save(savedCluster{Index: 1, Term: 1, Conf: conf, State: clusterState{
 		Format: firstFormat, Cluster: cluster.String(), Name: clusterName, CA: string(ca), CAKey: string(caKey),
 		NextNode: firstNode + 1, Tokens: []joinToken{tok},

@@ -50,6 +50,7 @@ type Node struct {
 	groups   map[uint64]*group
 	broken   map[volume.ID]*outOfService // volumes whose replica here could not be opened, or has failed
 	setbacks map[volume.ID]*outOfService // the same, and what has come back since
+	rebuilds map[volume.ID]*rebuild      // volumes whose replica here is being made anew
 
 	sessions sessions
 	fenced   fencedNotes
@@ -96,6 +97,7 @@ func Open(opt Options) (*Node, error) {
 		groups:   map[uint64]*group{},
 		broken:   map[volume.ID]*outOfService{},
 		setbacks: map[volume.ID]*outOfService{},
+		rebuilds: map[volume.ID]*rebuild{},
 		away:     map[uint64]time.Duration{},
 		space:    knownSpace{by: map[volume.ID]volume.Space{}},
 		changed:  make(chan struct{}, 1),
@@ -158,6 +160,9 @@ func (n *Node) open() error {
 		return err
 	}
 	n.setGroup(g)
+	if err := n.loadRebuilds(); err != nil {
+		return err
+	}
 	n.openVolumes()
 	n.running.Go(n.tickLoop)
 	n.running.Go(n.followCluster)

@@ -154,7 +154,7 @@ func (n *Node) replaceAway(ctx context.Context, s clusterState) {
 	defer cancel()
 	for i := range s.Volumes {
 		v := &s.Volumes[i]
-		if len(v.Leaving) > 0 {
+		if len(v.Leaving) > 0 || v.short() {
 			continue // one at a time
 		}
 		for _, id := range v.Replicas {
@@ -181,7 +181,7 @@ func (n *Node) settleVolume(ctx context.Context, v *VolumeInfo) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	_, errno, err := n.command(ctx, clusterCommand{Do: cmdSettleVolume, Volume: &VolumeInfo{ID: v.ID, Replicas: v.Replicas}})
-	if err == nil && errno == volume.OK {
+	if err == nil && errno == volume.OK && !v.short() { // else it is to come again (rebuild.go)
 		n.log.Info("volume has moved", "event", "volume-moved", "volume", v.Name,
 			"from", strings.Join(n.names(ids16(v.Leaving)), ","), "to", strings.Join(n.names(ids16(v.Replicas)), ","))
 	}
@@ -200,7 +200,7 @@ func (n *Node) emptyLeaving(ctx context.Context, s clusterState) {
 		for i := range s.Volumes {
 			v := &s.Volumes[i]
 			holds = holds || slices.Contains(v.Replicas, m.ID) || slices.Contains(v.Leaving, m.ID)
-			if !slices.Contains(v.Replicas, m.ID) || len(v.Leaving) > 0 {
+			if !slices.Contains(v.Replicas, m.ID) || len(v.Leaving) > 0 || v.short() {
 				continue
 			}
 			to := n.choose(s, v, m.ID)
@@ -263,6 +263,8 @@ func (n *Node) MoveVolume(ctx context.Context, name, from, to string) error {
 	case len(v.Leaving) > 0:
 		return fmt.Errorf("volume %q is moving already, away from %s: wait until trinas status shows it UpToDate",
 			name, strings.Join(n.names(ids16(v.Leaving)), ", "))
+	case v.short():
+		return fmt.Errorf("volume %q lacks a replica, which is being made anew: wait until trinas status shows it UpToDate", name)
 	case to != "" && target == nil:
 		return fmt.Errorf("no node is named %q (see trinas node list)", to)
 	case to == "":
@@ -273,6 +275,8 @@ func (n *Node) MoveVolume(ctx context.Context, name, from, to string) error {
 		target = s.node(id)
 	case slices.Contains(v.Replicas, target.ID):
 		return fmt.Errorf("node %q has a replica of volume %q already", to, name)
+	case target.ID != n.id && !n.net.Connected(target.ID):
+		return fmt.Errorf("node %q cannot be reached: start its agent first", to)
 	}
 	_, errno, err := n.command(ctx, placeCommand(v, source.ID, target.ID))
 	if err != nil {

@@ -53,7 +53,7 @@ func (n *Node) retryBroken() {
 	var due []volume.ID
 	n.mu.RLock()
 	for id, b := range n.broken {
-		if now >= b.next {
+		if now >= b.next && !n.held(id) {
 			due = append(due, id)
 		}
 	}
@@ -70,10 +70,7 @@ func (n *Node) reopen(id volume.ID) {
 	if id != clusterGroup {
 		v := s.volumeByID(id)
 		if v == nil {
-			n.mu.Lock()
-			delete(n.broken, id)
-			n.mu.Unlock()
-			return
+			return // deleted: openVolumes removes what is left of it
 		}
 		dir, name = VolumeDir(id), v.Name
 	}
@@ -90,6 +87,10 @@ func (n *Node) reopen(id volume.ID) {
 		return // the node stops
 	}
 	n.mu.Lock()
+	if n.held(id) { // since the probe
+		n.mu.Unlock()
+		return
+	}
 	n.setbacks[id].since = n.opt.Clock()
 	delete(n.broken, id)
 	n.mu.Unlock()
@@ -158,12 +159,15 @@ func (n *Node) RetryReplica(ctx context.Context, name string) error {
 		return err
 	}
 	n.mu.Lock()
-	b := n.broken[v.ID]
+	b, anew := n.broken[v.ID], n.held(v.ID)
 	if b != nil {
 		b.next = 0
 	}
 	n.mu.Unlock()
-	if b == nil {
+	switch {
+	case anew:
+		return fmt.Errorf("the replica of volume %q on node %s is being made anew from the others (see trinas status)", name, n.identity.Name)
+	case b == nil:
 		return fmt.Errorf("the replica of volume %q on node %s is not out of service (see trinas status)", name, n.identity.Name)
 	}
 	for try := 0; ; try++ {

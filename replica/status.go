@@ -65,6 +65,7 @@ type VolumeStatus struct {
 	Leaving   []string        `json:"leaving,omitempty"` // nodes that keep it until others have what they have
 	Clients   []volume.Rule   `json:"clients"`           // the allow list, the longest prefixes first
 	Verify    *VerifyStatus   `json:"verify,omitempty"`  // as the primary knows it
+	Missing   int             `json:"missing,omitempty"` // replicas that it lacks and that nobody is known to make anew
 
 	primary uint64
 }
@@ -165,6 +166,15 @@ func (n *Node) status(fresh map[uint64]report) Status {
 			if reason, ok := failed[r.Node][v.ID]; ok {
 				r.Role, r.State, r.Reason = "diskless", Failed, reason
 			}
+		}
+		for _, m := range s.Nodes { // a replica that is made anew is none for a while
+			reason, ok := failed[m.Name][v.ID]
+			if ok && !slices.ContainsFunc(vs.Replicas, func(r ReplicaStatus) bool { return r.Node == m.Name }) {
+				vs.Replicas = append(vs.Replicas, ReplicaStatus{Node: m.Name, Role: "diskless", State: Failed, Reason: reason})
+			}
+		}
+		if vs.Missing = 0; v.short() && len(v.Leaving) == 0 && len(vs.Replicas) <= len(v.Replicas) {
+			vs.Missing = 1
 		}
 		out.Volumes = append(out.Volumes, vs)
 	}
@@ -280,7 +290,7 @@ func (n *Node) ownReport() report {
 		last := st.Progress[n.id].Match
 		for _, id := range slices.Sorted(maps.Keys(st.Progress)) {
 			pr := st.Progress[id]
-			r := ReplicaStatus{Role: "secondary", Synced: pr.Match, State: g.stateOf(pr, st.GetCommit())}
+			r := ReplicaStatus{Role: "secondary", Synced: pr.Match, State: g.stateOf(id, pr, st.GetCommit())}
 			if m := s.node(id); m != nil {
 				r.Node = m.Name
 			}
@@ -303,11 +313,11 @@ func (n *Node) ownReport() report {
 }
 
 // stateOf puts Raft's view of a secondary into words.
-func (g *group) stateOf(pr tracker.Progress, commit uint64) ReplicaState {
+func (g *group) stateOf(id uint64, pr tracker.Progress, commit uint64) ReplicaState {
 	switch {
 	case !pr.RecentActive && pr.State != tracker.StateReplicate:
 		return Outdated
-	case pr.State == tracker.StateReplicate && g.upToDate(pr.Match, commit):
+	case pr.State == tracker.StateReplicate && g.counts(id, pr.IsLearner) && g.upToDate(pr.Match, commit):
 		return UpToDate
 	default:
 		return SyncTarget

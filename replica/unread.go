@@ -31,7 +31,11 @@ func (g *group) endUnread() {
 	switch p := recover().(type) {
 	case nil:
 	case unread:
-		g.fail(fmt.Errorf("read the log of %s: %w", g.name, p.err))
+		err := fmt.Errorf("read the log of %s: %w", g.name, p.err)
+		if g.vol != nil {
+			err = fmt.Errorf("%w; if this stays so with a good disk: trinas volume rebuild %s, on this node", err, g.name)
+		}
+		g.fail(err)
 		g.shut()
 		g.rouse()
 		for _, e := range g.round {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -17,8 +18,12 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"trinas/replica/disk"
 	"trinas/replica/volume"
 )
+
+// leavingFile is in the folder of a replica that is being removed.
+const leavingFile = "leaving"
 
 // replicasPerVolume is how many nodes keep a copy of a volume.
 const replicasPerVolume = 3
@@ -270,8 +275,10 @@ func (n *Node) followCluster() {
 		select {
 		case <-retry.C:
 			n.retryBroken()
+			n.leaveRebuilds()
 		case <-n.changed:
 			n.followPeers()
+			n.leaveRebuilds()
 			n.openVolumes()
 		case g := <-n.failed:
 			n.dropFailed(g)
@@ -283,6 +290,7 @@ func (n *Node) followCluster() {
 
 // openVolumes opens the replicas that this node shall have and removes those it shall not.
 func (n *Node) openVolumes() {
+	index, _ := n.cluster.Applied() // the state is this new at least
 	s := n.cluster.view()
 	wanted := map[uint64]bool{clusterGroup: true}
 	for _, v := range s.Volumes {
@@ -290,14 +298,13 @@ func (n *Node) openVolumes() {
 			continue
 		}
 		wanted[uint64(v.ID)] = true
-		n.mu.RLock()
-		_, open := n.groups[uint64(v.ID)]
-		_, broken := n.broken[v.ID]
-		n.mu.RUnlock()
-		if open || broken {
+		if !n.mayOpen(v.ID, index) {
 			continue
 		}
 		if err := n.openVolume(v); err != nil {
+			if errors.Is(err, volume.ErrDamaged) {
+				err = fmt.Errorf("%w; %s", err, mendText(v))
+			}
 			n.log.Error("replica cannot be opened and stays out of service", "event", "replica-failed", "volume", v.Name, "err", err)
 			n.setBroken(v.ID, err)
 		}
@@ -310,6 +317,23 @@ func (n *Node) openVolumes() {
 			n.removeVolume(g)
 		}
 	}
+	n.mu.RLock()
+	broken := slices.DeleteFunc(slices.Sorted(maps.Keys(n.broken)), func(id volume.ID) bool { return wanted[uint64(id)] || n.held(id) })
+	n.mu.RUnlock()
+	for _, id := range broken {
+		n.mu.Lock()
+		delete(n.broken, id)
+		n.mu.Unlock()
+		n.removeData(id, n.volumeName(id))
+	}
+}
+
+// mendText says what to do about a replica that does not come back by itself.
+func mendText(v VolumeInfo) string {
+	if len(v.Replicas) == 1 {
+		return "there is no other replica: restore the volume from a backup"
+	}
+	return fmt.Sprintf("check the disk, then have the replica made anew from the others, on this node: trinas volume rebuild %s", v.Name)
 }
 
 func (n *Node) openVolume(info VolumeInfo) error {
@@ -320,10 +344,12 @@ func (n *Node) openVolume(info VolumeInfo) error {
 	}
 	made := volume.Info{ID: info.ID, Name: info.Name, Created: info.Created}
 	var err error
-	if slices.Contains(info.Joined, n.id) {
+	if _, anew := n.rebuildOf(info.ID); anew || slices.Contains(info.Joined, n.id) {
 		// It may have been here before and forgotten what it voted for: it takes no part before the
 		// others have told it everything, its configuration included.
-		err = volume.MakeEmpty(fsys, made)
+		if err = n.endRemoval(info.ID, fsys); err == nil {
+			err = volume.MakeEmpty(fsys, made)
+		}
 	} else {
 		var conf []byte
 		if conf, err = proto.Marshal(&raftpb.ConfState{Voters: founders}); err == nil {
@@ -367,28 +393,78 @@ func (n *Node) removeVolume(g *group) {
 	if err := g.close(); err != nil {
 		n.log.Error("close a deleted volume", "event", "replica-not-closed", "volume", g.name, "err", err)
 	}
-	if err := n.removeReplica(volume.ID(g.id)); err != nil {
-		n.log.Error("cannot remove the data of a volume that is not kept here any more; they take space until the "+
-			"agent is started again", "event", "replica-not-removed", "volume", g.name, "err", err)
-		return
-	}
-	n.log.Info("volume is not kept on this node any more", "event", "replica-removed", "volume", g.name)
+	n.removeData(volume.ID(g.id), g.name)
 }
 
-// removeReplica removes what this node has of a volume. The checkpoint goes first: without it what
-// is left after a crash cannot be taken for a replica. The log goes last: a replica that had
-// forgotten what it voted for while it still knew the volume could elect a stale primary.
+// removeData removes what this node has of a volume that is not kept here any more, and says so.
+func (n *Node) removeData(id volume.ID, name string) {
+	if err := n.removeReplica(id); err != nil {
+		n.log.Error("cannot remove the data of a volume that is not kept here any more; they take space until the "+
+			"agent is started again", "event", "replica-not-removed", "volume", name, "err", err)
+		return
+	}
+	n.log.Info("volume is not kept on this node any more", "event", "replica-removed", "volume", name)
+}
+
+// removeReplica removes what this node has of a volume. The cluster's state, which says that it is not kept here, is made
+// durable first: a start with an older one would make the replica anew, as a founder that has forgotten what it voted for. Then
+// goes the checkpoint, without which what is left after a crash cannot be taken for a replica, and then the log. The
+// file leavingFile tells such a rest from a replica whose checkpoint was lost, until the log has gone.
 func (n *Node) removeReplica(id volume.ID) error {
+	if err := n.saveCluster(); err != nil {
+		return err
+	}
 	dir := VolumeDir(id)
+	if _, err := n.opt.Disk.Stat(dir); err == nil {
+		if err := replaceFile(n.opt.Disk, dir+"/"+leavingFile, nil); err != nil {
+			return err
+		}
+	}
 	if err := volume.Forget(n.opt.Disk.Sub(dir)); err != nil {
+		return err
+	}
+	if err := n.forgetLog(id); err != nil {
 		return err
 	}
 	if err := n.opt.Disk.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := n.opt.Disk.SyncDir(volumesDir); err != nil {
-		return err
+	return n.opt.Disk.SyncDir(volumesDir)
+}
+
+// endRemoval ends a removal that a crash cut short, before a replica is made in its place. A log without a checkpoint is
+// damage else: a member that began anew would have forgotten what it voted for.
+func (n *Node) endRemoval(id volume.ID, fsys disk.FS) error {
+	there := func(name string) bool {
+		_, err := fsys.Stat(name)
+		return !errors.Is(err, fs.ErrNotExist)
 	}
+	switch {
+	case there(volume.CheckpointFile) && there(leavingFile): // it had hardly begun, and does not count any more
+		if err := fsys.Remove(leavingFile); err != nil {
+			return err
+		}
+		return fsys.SyncDir(".")
+	case there(volume.CheckpointFile):
+		return nil
+	case there(leavingFile):
+		return n.removeReplica(id)
+	}
+	g := n.wal.Group(uint64(id))
+	if last, err := g.LastIndex(); err != nil || last > 0 || g.HardState() != nil {
+		return errors.Join(err, fmt.Errorf("%w: there is no checkpoint %s, and the log has something of this replica", volume.ErrDamaged, fsys.Path(volume.CheckpointFile)))
+	}
+	return nil
+}
+
+// saveCluster makes the cluster's state durable as it is known here.
+func (n *Node) saveCluster() error {
+	_, err := n.cluster.Checkpoint(context.Background())
+	return err
+}
+
+// forgetLog removes what the log has of a volume; returns once that is durable.
+func (n *Node) forgetLog(id volume.ID) error {
 	gone := make(chan error, 1)
 	n.wal.Group(uint64(id)).Remove(func(err error) { gone <- err })
 	return <-gone
@@ -427,6 +503,9 @@ func (n *Node) sweep(ctx context.Context) (done bool) {
 		if v := s.volumeByID(id); v != nil && (slices.Contains(v.Replicas, n.id) || slices.Contains(v.Leaving, n.id)) ||
 			n.group(uint64(id)) != nil {
 			continue
+		}
+		if _, anew := n.rebuildOf(id); anew {
+			continue // leaveRebuilds sees to it
 		}
 		if err := n.removeReplica(id); err != nil {
 			n.log.Error("cannot remove what is left of a former replica", "event", "replica-not-removed", "path", n.opt.Disk.Path(VolumeDir(id)), "err", err)

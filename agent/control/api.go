@@ -37,6 +37,7 @@ type Cluster interface {
 	MoveVolume(ctx context.Context, volume, from, to string) error
 	Verify(ctx context.Context, volume string, req replica.VerifyRequest) error
 	RetryReplica(ctx context.Context, volume string) error
+	RebuildReplica(ctx context.Context, volume string, discard bool) error
 	RemoveNode(ctx context.Context, node string) error
 	ReplaceToken(ctx context.Context, node string) (string, error)
 	Service(ctx context.Context, volume string) (replica.Service, error)
@@ -162,6 +163,16 @@ type joinRequest struct {
 type volumeRequest struct {
 	Name     string `json:"name"`
 	Replicas int    `json:"replicas"` // 0: as many as is usual
+}
+
+// RebuildTopic is what the agent of another node is asked by, with a RebuildRequest, to rebuild its replica.
+const RebuildTopic = "rebuild"
+
+// RebuildRequest asks for a replica to be made anew from the others.
+type RebuildRequest struct {
+	Volume  string `json:"volume,omitempty"` // with RebuildTopic only; else the path names it
+	Node    string `json:"node,omitempty"`   // "": the node of the agent that is asked
+	Discard bool   `json:"discard"`          // the old copy is removed first
 }
 
 // Service is the answer to GET /v1/volumes/NAME/service: what a storage plugin asks before it lets a

@@ -109,6 +109,11 @@ func (c *Client) RetryReplica(ctx context.Context, volume string) error {
 	return c.do(ctx, http.MethodPost, "/v1/volumes/"+url.PathEscape(volume)+"/retry", nil, nil)
 }
 
+// RebuildReplica begins to make a node's replica of a volume, which is Failed, anew from the others; node "": the agent's own.
+func (c *Client) RebuildReplica(ctx context.Context, volume, node string, discard bool) error {
+	return c.do(ctx, http.MethodPost, "/v1/volumes/"+url.PathEscape(volume)+"/rebuild", RebuildRequest{Node: node, Discard: discard}, nil)
+}
+
 // RemoveNode begins to empty a node and to take it out of the cluster.
 func (c *Client) RemoveNode(ctx context.Context, node string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/nodes/"+url.PathEscape(node), nil, nil)

@@ -38,6 +38,9 @@ func (f *fakeNode) Events(_ context.Context, since time.Time) Events {
 }
 
 func (f *fakeNode) Ask(_ context.Context, node, topic string, body []byte) ([]byte, error) {
+	if topic == RebuildTopic {
+		f.note("%s on %s: %s", topic, node, body)
+	}
 	return fmt.Appendf(nil, `{"node":%q,"topic":%q,"body":%s}`, node, topic, body), nil
 }
 
@@ -123,6 +126,11 @@ func (f *fakeNode) MoveVolume(_ context.Context, volume, from, to string) error 
 
 func (f *fakeNode) Verify(_ context.Context, volume string, req replica.VerifyRequest) error {
 	f.note("verify %s %v", volume, req)
+	return f.err
+}
+
+func (f *fakeNode) RebuildReplica(_ context.Context, volume string, discard bool) error {
+	f.note("rebuild %s %t", volume, discard)
 	return f.err
 }
 
@@ -263,6 +271,12 @@ func TestControl_Requests(t *testing.T) {
 	if err := c.RetryReplica(ctx, "vm"); err != nil {
 		t.Error(err)
 	}
+	if err := c.RebuildReplica(ctx, "vm", "", true); err != nil {
+		t.Error(err)
+	}
+	if err := c.RebuildReplica(ctx, "vm", "n2", false); err != nil {
+		t.Error(err)
+	}
 	if err := c.RemoveNode(ctx, "n1"); err != nil {
 		t.Error(err)
 	}
@@ -298,7 +312,7 @@ func TestControl_Requests(t *testing.T) {
 	_, err = c.Allow(ctx, "vm", "10.0.0.1", false, "some")
 	mustSay(t, err, "squash", "none")
 	mustSay(t, c.Deny(ctx, "vm", "pve9"), "such as 192.0.2.7")
-	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 move vm n1 n4 verify vm {true false} retry vm remove n1 replace n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm load 1h0m0s allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
+	want := "[init home n1 join n2 10.0.0.1:7370 t create vm 3 delete a/../b ? transfer vm n2 move vm n1 n4 verify vm {true false} retry vm rebuild vm true rebuild on n2: {\"volume\":\"vm\",\"discard\":false} remove n1 replace n2 service vm activate vm images/100/x.raw deactivate vm images/100/x.raw service vm load 1h0m0s allow vm 10.0.0.0/24 (read-only, all squashed) deny vm 10.0.0.0/24]"
 	if got := fmt.Sprint(f.asked); got != want {
 		t.Errorf("asked %s, want %s", got, want)
 	}

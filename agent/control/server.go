@@ -80,6 +80,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/volumes/{name}/move", s.moveVolume)
 	mux.HandleFunc("POST /v1/volumes/{name}/verify", s.verify)
 	mux.HandleFunc("POST /v1/volumes/{name}/retry", s.retryReplica)
+	mux.HandleFunc("POST /v1/volumes/{name}/rebuild", s.rebuildReplica)
 	mux.HandleFunc("DELETE /v1/nodes/{name}", s.removeNode)
 	mux.HandleFunc("POST /v1/nodes/{name}/replace", s.replaceNode)
 	mux.HandleFunc("GET /v1/events", s.events)
@@ -287,6 +288,24 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 func (s *Server) retryReplica(w http.ResponseWriter, r *http.Request) {
 	s.withCluster(w, func(c Cluster) (any, error) {
 		return struct{}{}, c.RetryReplica(r.Context(), r.PathValue("name"))
+	})
+}
+
+func (s *Server) rebuildReplica(w http.ResponseWriter, r *http.Request) {
+	var req RebuildRequest
+	if !read(w, r, &req) {
+		return
+	}
+	name, node := r.PathValue("name"), req.Node
+	s.withCluster(w, func(c Cluster) (any, error) {
+		if node == "" {
+			return struct{}{}, c.RebuildReplica(r.Context(), name, req.Discard)
+		}
+		body, err := json.Marshal(RebuildRequest{Volume: name, Discard: req.Discard})
+		if err == nil {
+			_, err = c.Ask(r.Context(), node, RebuildTopic, body)
+		}
+		return struct{}{}, err
 	})
 }
 

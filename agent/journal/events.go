@@ -198,7 +198,7 @@ func Events() []Event {
 				"with its other replicas, and this node's guests are served through them. Until it " +
 				"is mended, one more failure may stop the volume.",
 			Next: "Mend the disk. The agent tries by itself whether it answers again; at once by trinas volume " +
-				"retry VOLUME on this node.",
+				"retry VOLUME on this node. If the replica's files or its log are damaged: trinas volume rebuild VOLUME.",
 			// The volume and its Raft group both say so.
 			Every: time.Minute,
 		},
@@ -207,6 +207,26 @@ func Events() []Event {
 			Ends:    "replica-failed",
 			Text:    "A replica is back in service",
 			Meaning: "The disk of a replica that had failed answers again. The replica replays its log; trinas status shows when it is UpToDate.",
+		},
+		{
+			Name: "rebuild-begin", ID: "2e211b9084b14c1eba1161c590e2d2e6", Level: slog.LevelInfo,
+			Text: "A replica is made anew from the others",
+			Meaning: "An admin has asked for it (trinas volume rebuild). The replica leaves the volume, which goes on with the others, " +
+				"and joins again, empty; what it had is kept in rebuild/ below data_dir until the new one is complete, unless it was to be discarded.",
+			Next: "trinas status shows how far it is.",
+		},
+		{
+			Name: "rebuild-end", ID: "93438d1003714bff837d6164c73e5f03", Level: slog.LevelInfo,
+			Ends:    "rebuild-begin",
+			Text:    "A replica was made anew",
+			Meaning: "It has everything and counts again. What it had before is removed.",
+		},
+		{
+			Name: "rebuild-held", ID: "5c5b1a8fc2234879aab6a6dd52fa0786", Level: slog.LevelWarn,
+			Text:    "A replica cannot be made anew now",
+			Meaning: "The disk did not do what it must, for the reason in the line. The volume goes on with its other replicas.",
+			Next:    "Mend the disk. It is tried again by itself; if it was forgotten how far it is (trinas status shows no replica of this node), trinas volume rebuild VOLUME.",
+			Every:   time.Minute,
 		},
 		{
 			Name: "verify-begin", ID: "20d5bc0a9f2a4818bda9d84606b331eb", Level: slog.LevelInfo,

@@ -42,7 +42,7 @@ func fullSource(t *testing.T) Source {
 			Cluster: replica.ClusterStatus{Primary: "n2"},
 			Nodes:   []replica.NodeStatus{{Name: "n1", Connected: true}, {Name: "n2"}},
 			Volumes: []replica.VolumeStatus{
-				{Name: "vms", Primary: "n1", FreeBytes: 99, Replicas: []replica.ReplicaStatus{
+				{Name: "vms", Primary: "n1", FreeBytes: 99, Missing: 1, Replicas: []replica.ReplicaStatus{
 					{Node: "n1", State: replica.UpToDate},
 					{Node: "n2", State: replica.SyncTarget, LagEntries: 3, Damaged: 4, Resync: &replica.ResyncStatus{DoneBytes: 10, TotalBytes: 30}}}},
 				{Name: "iso", Primary: "n2", Replicas: []replica.ReplicaStatus{{Node: "n1", State: replica.Outdated}}},
@@ -97,7 +97,7 @@ func TestHandler(t *testing.T) {
 		`trinas_volume_has_primary{volume="vms"} 1`, `trinas_volume_has_primary{volume="iso"} 0`, `trinas_lease_misses_total{volume="vms"} 2`,
 		`trinas_replica_state{node="n2",state="SyncTarget",volume="vms"} 1`, `trinas_replica_state{node="n2",state="UpToDate",volume="vms"} 0`,
 		`trinas_replica_damaged_ranges{node="n2",volume="vms"} 4`, `trinas_replica_resync_left_bytes{node="n2",volume="vms"} 20`,
-		`trinas_failed_replicas 1`, `trinas_node_health{health="Degraded"} 1`, `trinas_node_connected{peer="n2"} 0`,
+		`trinas_volume_missing_replicas{volume="vms"} 1`, `trinas_failed_replicas 1`, `trinas_node_health{health="Degraded"} 1`, `trinas_node_connected{peer="n2"} 0`,
 		`trinas_machine_cpu_ratio 0.5`, `trinas_guest_cpu_ratio{kind="qemu",name="we` + "\uFFFD" + `b",vmid="100"} 0.25`,
 		`trinas_nfs_request_duration_seconds_count{procedure="READDIRPLUS"} 0`, "go_goroutines", "process_open_fds",
 	} {

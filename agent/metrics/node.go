@@ -55,6 +55,7 @@ func (e emitter) volumes(st *replica.Status) {
 		if v.Primary != st.Node.Name {
 			continue
 		}
+		e.gauge("trinas_volume_missing_replicas", "Replicas that a volume lacks and that no node is known to make anew.", float64(v.Missing), "volume", v.Name)
 		e.gauge("trinas_volume_free_bytes", "What every replica in sync can still take.", float64(v.FreeBytes), "volume", v.Name)
 		for _, r := range v.Replicas {
 			for _, s := range states {

@@ -2,6 +2,7 @@ package rescue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,13 +26,22 @@ type Copier struct {
 	Progress func(name string, doneBytes, sizeBytes uint64)
 	// Skipped is told of what cannot be copied (devices, when not root); may be nil.
 	Skipped func(name, reason string)
+	// Damaged is told of files that cannot be read whole, by each of their names; may be nil. What can be read of them is at
+	// name + DamagedSuffix, with zeros for the rest, so that nobody takes it for the file.
+	Damaged func(name, reason string)
 
-	Files     int    // copied so far, of all types
-	DataBytes uint64 // of regular files, with their holes
+	Files        int    // copied so far, of all types; without those below
+	DataBytes    uint64 // of regular files, with their holes
+	SkippedFiles int
+	DamagedFiles int
 
 	links map[volume.FileID]string // first copy of a file that has several names
+	lost  map[volume.FileID]string // the same of one that cannot be read whole
 	buf   []byte
 }
+
+// DamagedSuffix is what the names of copies end in that lack something.
+const DamagedSuffix = ".damaged"
 
 // Copy copies the file or directory at name (in the volume) to dest. A dest that is a directory
 // gets the copy inside, under its own name. It returns once every copied file is synced.
@@ -47,7 +57,7 @@ func (c *Copier) Copy(ctx context.Context, name, dest string) error {
 		}
 		dest = filepath.Join(dest, base)
 	}
-	c.links = map[volume.FileID]string{}
+	c.links, c.lost = map[volume.FileID]string{}, map[volume.FileID]string{}
 	c.buf = make([]byte, volume.MaxIOBytes)
 	return c.copy(ctx, attr, name, dest)
 }
@@ -59,12 +69,24 @@ func (c *Copier) copy(ctx context.Context, attr volume.Attr, name, dest string) 
 	if first, known := c.links[attr.File]; known {
 		return c.made(os.Link(first, dest))
 	}
+	if first, known := c.lost[attr.File]; known {
+		if err := os.Link(first, dest+DamagedSuffix); err != nil {
+			return fmt.Errorf("%w: choose another destination; nothing is overwritten", err)
+		}
+		c.damaged(name, "as under its other name")
+		return nil
+	}
 	var err error
 	switch attr.Type {
 	case volume.Directory:
 		err = c.directory(ctx, attr, name, dest)
 	case volume.Regular:
-		err = c.regular(ctx, attr, name, dest)
+		var lost error
+		if lost, err = c.regular(ctx, attr, name, dest); lost != nil && err == nil {
+			c.lost[attr.File] = dest + DamagedSuffix
+			c.damaged(name, lost.Error())
+			return keepAttributes(attr, dest+DamagedSuffix)
+		}
 	case volume.SymLink:
 		var target string
 		if target, err = c.Volume.ReadLink(attr, name); err == nil {
@@ -97,7 +119,15 @@ func (c *Copier) made(err error) error {
 	return err
 }
 
+func (c *Copier) damaged(name, reason string) {
+	c.DamagedFiles++
+	if c.Damaged != nil {
+		c.Damaged(name, reason)
+	}
+}
+
 func (c *Copier) skip(name, reason string) {
+	c.SkippedFiles++
 	if c.Skipped != nil {
 		c.Skipped(name, reason)
 	}
@@ -127,35 +157,56 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (c *Copier) regular(ctx context.Context, attr volume.Attr, name, dest string) error {
+// regular copies a regular file. lost says what of it cannot be read; the copy is then at dest + DamagedSuffix.
+func (c *Copier) regular(ctx context.Context, attr volume.Attr, name, dest string) (lost, err error) {
 	out, err := os.OpenFile(dest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = c.bytes(ctx, attr, name, out)
+	lost, err = c.bytes(ctx, attr, name, out)
 	if err == nil {
 		err = out.Sync()
 	}
-	return errors.Join(err, out.Close())
+	if err = errors.Join(err, out.Close()); err != nil || lost == nil {
+		return lost, err
+	}
+	if _, err := os.Lstat(dest + DamagedSuffix); !errors.Is(err, fs.ErrNotExist) {
+		return lost, &fs.PathError{Op: "rename", Path: dest + DamagedSuffix, Err: cmp.Or(err, fs.ErrExist)}
+	}
+	return lost, os.Rename(dest, dest+DamagedSuffix)
 }
 
-func (c *Copier) bytes(ctx context.Context, attr volume.Attr, name string, out *os.File) error {
+func (c *Copier) bytes(ctx context.Context, attr volume.Attr, name string, out *os.File) (lost, err error) {
 	if err := out.Truncate(int64(attr.SizeBytes)); err != nil {
-		return err
+		return nil, err
 	}
-	for off := uint64(0); off < attr.SizeBytes; {
+	var missing uint64
+	var first error
+	piece := uint64(len(c.buf))
+	for off, whole := uint64(0), uint64(0); off < attr.SizeBytes; { // whole: up to there it is read block by block
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("copy of %s: %w", name, err)
+			return nil, fmt.Errorf("copy of %s: %w", name, err)
 		}
-		n, err := c.Volume.readAt(attr, name, c.buf[:min(uint64(len(c.buf)), attr.SizeBytes-off)], int64(off))
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
+		want := min(piece, attr.SizeBytes-off)
+		if off < whole {
+			want = min(disk.BlockBytes, whole-off)
 		}
-		if n == 0 {
-			return fmt.Errorf("read %s at %d of %d bytes: %w", name, off, attr.SizeBytes, io.ErrUnexpectedEOF)
+		n, err := c.Volume.readAt(attr, name, c.buf[:want], int64(off))
+		if errors.Is(err, io.EOF) && n > 0 {
+			err = nil
+		}
+		switch {
+		case err != nil && off >= whole && want > disk.BlockBytes:
+			whole = off + want
+			continue
+		case err != nil: // left out
+			first = cmp.Or(first, err)
+			missing += want
+			off += want
+			continue
 		}
 		if err := writeSparse(out, c.buf[:n], int64(off)); err != nil {
-			return err
+			return nil, err
 		}
 		off += uint64(n)
 		c.DataBytes += uint64(n)
@@ -163,7 +214,10 @@ func (c *Copier) bytes(ctx context.Context, attr volume.Attr, name string, out *
 			c.Progress(name, off, attr.SizeBytes)
 		}
 	}
-	return nil
+	if missing > 0 {
+		return fmt.Errorf("%d of %d bytes cannot be read, the first because of: %w", missing, attr.SizeBytes, first), nil
+	}
+	return nil, nil
 }
 
 // writeSparse writes p at off, but leaves out blocks of zeros: the file is new and has its size,

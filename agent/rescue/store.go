@@ -127,7 +127,7 @@ func (v *Volume) open(s *Store, opt Options) error {
 	if err != nil || path.Base(dir) != v.Dir {
 		return fmt.Errorf("%q is not a volume's id in 16 hexadecimal digits", v.Dir)
 	}
-	v.replica, err = volume.Open(s.overlay.Sub(dir), volume.Options{Log: opt.Log})
+	v.replica, err = volume.Open(s.overlay.Sub(dir), volume.Options{Rescue: true, Log: opt.Log})
 	if err != nil {
 		return err
 	}

@@ -148,6 +148,19 @@ func (c *Cluster) Crash(id uint64) {
 	n.Close()
 }
 
+// Kill ends a node as SIGKILL does: what it has written is there for its next run, synced or not.
+func (c *Cluster) Kill(id uint64) {
+	n := c.Node(id)
+	if n == nil {
+		return
+	}
+	c.setNode(id, nil)
+	c.Net.unplug(id)
+	c.nodes[id-1].disk.Kill()
+	c.Resume(id) // what is left of its run must end
+	n.Close()
+}
+
 // Restart stops a node as its unit does and starts it again. On a disk that fails it may stay down.
 func (c *Cluster) Restart(id uint64) {
 	n := c.Node(id)

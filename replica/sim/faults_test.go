@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"trinas/replica"
 	"trinas/replica/volume"
 )
 
@@ -19,6 +20,13 @@ type fault struct {
 func faults() []fault {
 	return []fault{
 		{"crash", func(s *simulation) { s.crash(s.any()) }},
+		{"kill", func(s *simulation) {
+			if id := s.any(); s.c.Node(id) != nil {
+				s.tell("kill node %d", id)
+				s.c.Kill(id)
+			}
+		}},
+		{"checkpoint damaged", damageOne},
 		{"power", func(s *simulation) {
 			for _, id := range s.members() {
 				s.crash(id)
@@ -148,6 +156,45 @@ func (s *simulation) mendNode(id uint64) {
 	}
 }
 
+// damageOne damages a replica's checkpoint, while all others are as they should be: two at a time may be the last two.
+func damageOne(s *simulation) {
+	id := s.any()
+	if s.damaged != 0 || !s.c.hasData(id, s.vol) {
+		return
+	}
+	s.mendNode(id)
+	s.crash(id)
+	if err := s.c.flipCheckpoint(id, s.vol); err == nil {
+		s.tell("node %d: the checkpoint is damaged", id)
+		s.damaged = id
+	}
+	s.c.Start(id)
+}
+
+// tryRebuild has the damaged replica made anew, if that can be now.
+func (s *simulation) tryRebuild() {
+	if n := s.c.Node(s.damaged); n != nil {
+		err := s.c.tryRebuild(s.damaged, "v", s.rng.IntN(2) == 0)
+		s.tell("rebuild on node %d: %v", s.damaged, err)
+	}
+}
+
+// heal waits until no replica is damaged any more. All else is well.
+func (s *simulation) heal() {
+	id := s.damaged
+	if id == 0 {
+		return
+	}
+	s.c.wait(fmt.Sprintf("the rebuild on node %d", id), func() bool {
+		state, _ := s.c.replicaState(s.vol, id)
+		if state == string(replica.Failed) && !s.c.rebuilding(id) {
+			s.tryRebuild()
+		}
+		return state == string(replica.UpToDate) && !s.c.rebuilding(id) || state == "none" && !s.c.rebuilding(id)
+	})
+	s.damaged = 0
+}
+
 // mendSome makes all well with some nodes. What cuts a way between two is over when either is mended.
 func (s *simulation) mendSome() {
 	if s.rng.IntN(2) == 0 {
@@ -158,6 +205,9 @@ func (s *simulation) mendSome() {
 			s.mendNode(id)
 		}
 	}
+	if s.damaged != 0 && s.rng.IntN(2) == 0 {
+		s.tryRebuild()
+	}
 }
 
 // mend makes all well, also with the nodes that leave.
@@ -167,6 +217,7 @@ func (s *simulation) mend() {
 	for id := range uint64(len(s.c.nodes)) {
 		s.mendNode(id + 1)
 	}
+	s.heal()
 }
 
 // oneOut: with one node out in some way, and all others well, requests are answered within a bound.

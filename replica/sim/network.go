@@ -355,7 +355,7 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
 		b, err := []byte(nil), errOlder
-		if !e.net.isOlder(to) || req[0] < firstNewCall {
+		if !e.net.isOlder(to) && !e.net.isOlder(e.self) || req[0] < firstNewCall {
 			b, err = target.handler.Call(callCtx, e.self, req, nil)
 		}
 		if err != nil {
@@ -389,12 +389,13 @@ func (e *endpoint) Call(ctx context.Context, to uint64, parts ...[]byte) ([]byte
 	}
 }
 
-// A node of an older version does not know calls from firstNewCall on (callVerify of replica/do.go), and says so.
+// A node of an older version does not know calls from firstNewCall on (callVerify of replica/do.go), and says so. It makes
+// none either: so it verifies nothing when it becomes primary.
 const firstNewCall = 10
 
 var errOlder = errors.New("unknown call: the sender runs a newer version; upgrade this node")
 
-// SetOlder makes a node answer as an older version does, or not any more.
+// SetOlder makes a node call and answer as an older version does, or not any more.
 func (n *Network) SetOlder(node uint64, older bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -302,3 +302,50 @@ func TestCluster_ReplaceAfter(t *testing.T) {
 		}
 	})
 }
+
+// Goal: a node that has left a volume, and whose disk is behind with the cluster's state, does not forget what it voted
+// for: after a power cut it would think that it keeps the volume, and make its replica anew, as a founder with a vote.
+// Method: the disk hangs when the state is to be written, then the power fails; the node starts cut off.
+func TestCluster_ForgetsOnlyWhatIsSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, 59, 4, often) // a start begins with what the checkpoint has
+		vol := c.Volume("v")
+		c.create(vol, "f")
+		time.Sleep(3 * time.Second)
+		free := uint64(slices.IndexFunc([]uint64{1, 2, 3, 4}, func(id uint64) bool { return !c.hasData(id, vol) })) + 1
+		old := uint64(1) // a secondary: the primary has to carry the move out
+		for old == free || old == c.Primary(vol) {
+			old++
+		}
+		m := c.nodes[old-1]
+		before, _ := c.Node(old).Position(vol)
+		hang := make(chan struct{})
+		m.disk.OnOp(func(op, name string, off, n int64) error {
+			if op == "create" && name == "cluster/state.new" {
+				<-hang
+			}
+			return m.trouble.hook(op, name, off, n)
+		})
+		c.move(c.Primary(vol), fmt.Sprintf("node%d", old), fmt.Sprintf("node%d", free))
+		c.waitUpToDate(vol)
+		time.Sleep(2 * time.Second)
+		if got := c.replicas(vol); strings.Contains(got, fmt.Sprintf("node%d:", old)) {
+			t.Fatalf("replicas %s after the move", got)
+		}
+		go func() { time.Sleep(time.Second); close(hang) }()
+		c.Crash(old)
+		m.disk.OnOp(m.trouble.hook)
+		c.Net.Isolate(old)
+		c.Start(old)
+		for range 200 {
+			if p, has := c.Node(old).Position(vol); has && (p.Applied < before.Applied || p.Term < before.Term) {
+				t.Fatalf("the node that left has a replica with a vote, at %+v after %+v", p, before)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		c.Net.Rejoin(old)
+		c.wait("the data to go", func() bool { return !c.hasData(old, vol) })
+		c.waitUpToDate(vol)
+		c.equalDigests(vol)
+	})
+}

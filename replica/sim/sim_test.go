@@ -96,6 +96,7 @@ type simulation struct {
 	value   atomic.Uint64 // the last value that was written, or number that was given away
 	over    atomic.Bool   // clients begin nothing more
 	given   atomic.Bool   // clients give up
+	damaged uint64        // the node whose checkpoint is damaged, or was and is not known to be well; 0: none
 
 	mu    sync.Mutex
 	left  []uint64 // nodes that have left the cluster, or are about to

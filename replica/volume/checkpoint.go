@@ -13,6 +13,9 @@ import (
 	"trinas/replica/disk"
 )
 
+// CheckpointFile is the name of the checkpoint in a volume's folder.
+const CheckpointFile = "checkpoint"
+
 // A checkpoint file is a volume's image in chunks, each with a checksum. Little endian:
 //
 //	 0                       8       12      16                      24      28      32
@@ -25,7 +28,7 @@ import (
 // A crc is CRC-32C over its chunk and, before that, the crc that stands before the chunk: the
 // chunks hang together, and on the header.
 const (
-	checkpointFile    = "checkpoint"
+	checkpointFile    = CheckpointFile
 	checkpointNew     = "checkpoint.new"
 	checkpointMagic   = "trinasCP"
 	checkpointVersion = 1
@@ -207,13 +210,16 @@ func joinChunks(b []byte) ([]byte, error) {
 	if len(b) < headBytes || string(b[:8]) != checkpointMagic {
 		return nil, &damage{0, "this is no checkpoint, or it is cut short"}
 	}
+	if binary.LittleEndian.Uint32(b[headBytes-4:]) != crcOf(0, b[:headBytes-4]) {
+		return nil, &damage{0, "the header's checksum is wrong"}
+	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v > checkpointVersion {
 		return nil, fmt.Errorf("it has format %d and this node knows up to %d: upgrade trinas on this node",
 			v, checkpointVersion)
 	}
 	want, crc := appendHead(nil, int(binary.LittleEndian.Uint64(b[16:])))
 	if string(want) != string(b[:headBytes]) {
-		return nil, &damage{0, "the header's checksum is wrong"}
+		return nil, &damage{0, "the header is none of this version's"}
 	}
 	length := binary.LittleEndian.Uint64(b[16:])
 	image, rest := b[headBytes:headBytes], b[headBytes:]
@@ -253,8 +259,7 @@ func Open(fsys disk.FS, opt Options) (*Volume, error) {
 		}
 	}
 	if bad := (*damage)(nil); errors.As(err, &bad) {
-		return nil, fmt.Errorf("open volume: checkpoint %s is damaged: %w; check the disk, then have the "+
-			"replica made anew from the others: trinas volume move to another node, or trinas node replace", path, err)
+		return nil, fmt.Errorf("open volume: %w: checkpoint %s, %w", ErrDamaged, path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open volume: checkpoint %s: %w", path, err)
@@ -348,6 +353,5 @@ func checkEmpty(fsys disk.FS) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%s holds objects but no checkpoint: move it away, or choose an empty folder",
-		fsys.Path(objectsDir))
+	return fmt.Errorf("%w: %s holds objects, and there is no checkpoint", ErrDamaged, fsys.Path(objectsDir))
 }

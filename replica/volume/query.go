@@ -3,6 +3,8 @@ package volume
 import (
 	"fmt"
 	"slices"
+
+	"trinas/replica/disk"
 )
 
 const (
@@ -198,20 +200,28 @@ func (v *Volume) readOnce(op *Op, r *Result, keepLock bool) (again bool, err err
 	}
 	buf := slices.Grow(op.Data[:0], want)[:want]
 	got, missing, err := v.objects.readAt(in.id, buf, int64(op.Offset))
+	from := op.Offset + uint64(got) // an allocated block that starts here or later is lacking
+	if begin := op.Offset - op.Offset%disk.BlockBytes; got == 0 && !missing && err == nil && begin < from {
+		// The object may end in the block that the read begins in, or before it.
+		var n int
+		if n, missing, err = v.objects.readAt(in.id, make([]byte, 1), int64(begin)); n == 0 {
+			from = begin
+		}
+	}
 	if !keepLock {
 		v.mu.RLock()
 	}
 	now := v.table.inodes[in.id]
 	gone := now != in // removed; or there, in the table of a resync
 	damaged := missing && in.ext.blocks > 0 ||
-		in.ext.anyAllocated(op.Offset+uint64(got), op.Offset+uint64(want))
+		in.ext.anyAllocated(from, op.Offset+uint64(want))
 	// What seems to be lacking may have been written just now; with the lock kept it was not.
 	again = gone || in.shrinks != shrinks || damaged && !keepLock
 	v.mu.RUnlock()
 
 	switch {
 	case err != nil:
-		return false, v.fail(fmt.Errorf("read object %s: %w", v.fs.Path(objectPath(in.id)), err))
+		return false, v.failRead(fmt.Errorf("read object %s at %d: %w", v.fs.Path(objectPath(in.id)), op.Offset, err), "")
 	case gone:
 		if now == nil {
 			v.objects.drop(in.id) // we may have opened it again
@@ -220,13 +230,23 @@ func (v *Volume) readOnce(op *Op, r *Result, keepLock bool) (again bool, err err
 	case again:
 		return true, nil
 	case damaged:
-		return false, v.fail(fmt.Errorf("object %s is missing or lacks bytes after %d that were written; "+
-			"somebody changed the volume's folder, or its disk lost data; trinas verify %s --repair copies it from "+
-			"the other replicas once this one is back in service",
-			v.fs.Path(objectPath(in.id)), op.Offset+uint64(got), v.info.Name))
+		return false, v.failRead(fmt.Errorf("object %s is missing or lacks bytes after %d that were written; "+
+			"somebody changed the volume's folder, or its disk lost data", v.fs.Path(objectPath(in.id)), from),
+			"trinas verify "+v.info.Name+" --repair copies it from the other replicas once this one is back in service")
 	}
 	r.Data, r.Count = buf, uint32(want)
 	return false, nil
+}
+
+// failRead is fail, with the next step, unless this replica is only read from.
+func (v *Volume) failRead(err error, next string) error {
+	switch {
+	case v.opt.Rescue:
+		return err
+	case next != "":
+		err = fmt.Errorf("%w; %s", err, next)
+	}
+	return v.fail(err)
 }
 
 // startRead checks the read and fills in the answer but for the bytes; it gives the file and how

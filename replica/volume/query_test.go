@@ -102,21 +102,29 @@ func TestRead_BesideResync(t *testing.T) {
 	}
 }
 
-// TestRead_Damage: an object that lost what the table says it has is an error, not zeros, and
-// the replica leaves service.
+// TestRead_Damage: an object that lost what the table says it has is an error, not zeros, wherever in a block the
+// read begins, and the replica leaves service; one that is only read from for a rescue goes on with the rest.
 func TestRead_Damage(t *testing.T) {
+	cut := func(fsys disk.FS, path string) error {
+		f, err := fsys.Open(path, disk.ReadWrite)
+		if err != nil {
+			return err
+		}
+		return f.Truncate(4096)
+	}
 	for _, c := range []struct {
 		name   string
 		damage func(fsys disk.FS, path string) error
+		off    uint64
+		count  uint32
+		rescue bool
 	}{
-		{"missing", func(fsys disk.FS, path string) error { return fsys.Remove(path) }},
-		{"short", func(fsys disk.FS, path string) error {
-			f, err := fsys.Open(path, disk.ReadWrite)
-			if err != nil {
-				return err
-			}
-			return f.Truncate(4096)
-		}},
+		{"missing", func(fsys disk.FS, path string) error { return fsys.Remove(path) }, 0, 10000, false},
+		{"short", cut, 0, 10000, false},
+		{"short, a block", cut, 4096, 4096, false},
+		{"short, in a block", cut, 8200, 100, false},
+		{"short, in the first block that is lost", cut, 4097, 1, false},
+		{"rescue", cut, 0, 10000, true},
 	} {
 		fsys := disk.NewMem(1).FS()
 		r := newRig(t, fsys)
@@ -124,17 +132,21 @@ func TestRead_Damage(t *testing.T) {
 		r.must(on(f, Write).data(0, bytes.Repeat([]byte("x"), 10000)))
 		r.checkpoint()
 		r.log = nil
-		r.open(fsys, Options{})
+		r.open(fsys, Options{Rescue: c.rescue})
 		if err := c.damage(fsys, objectPath(f.File)); err != nil {
 			t.Fatal(err)
 		}
-		op := on(f, Read).read(0, 10000)
+		op := on(f, Read).read(c.off, c.count)
 		if _, err := r.v.Query(&op); err == nil || !strings.Contains(err.Error(), objectPath(f.File)) ||
-			!strings.Contains(err.Error(), "trinas verify") || !strings.Contains(err.Error(), "after") {
+			strings.Contains(err.Error(), "trinas verify") == c.rescue || !strings.Contains(err.Error(), "after") {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if _, err := r.v.Apply(r.index+1, 1, nil); err == nil {
-			t.Errorf("%s: still in service", c.name)
+		if _, err := r.v.Apply(r.index+1, 1, nil); (err == nil) != c.rescue {
+			t.Errorf("%s: in service %t, want %t", c.name, err == nil, c.rescue)
+		}
+		whole := on(f, Read).read(0, 4096)
+		if res, err := r.v.Query(&whole); c.rescue && (err != nil || len(res.Data) != 4096) {
+			t.Errorf("%s: what is not damaged: %v, %d bytes", c.name, err, len(res.Data))
 		}
 	}
 }

@@ -21,6 +21,8 @@ import (
 var (
 	// ErrClosed is the error of a volume that was closed.
 	ErrClosed = errors.New("volume is closed")
+	// ErrDamaged: what is on the disk is not what was written there. The text says where.
+	ErrDamaged = errors.New("the replica's files are damaged")
 	// ErrBusy: a checkpoint, flush or resync is under way.
 	ErrBusy = errors.New("a checkpoint, flush or resync is under way")
 )
@@ -50,7 +52,10 @@ type Options struct {
 	// Node is the node that this replica is on: a Repair for others changes nothing here. 0: every
 	// Repair is carried out.
 	Node uint16
-	Log  *slog.Logger // nil: none
+	// Rescue: a read that fails is an error of that read, and not the end of this replica. For who reads what is left, and
+	// serves nobody.
+	Rescue bool
+	Log    *slog.Logger // nil: none
 }
 
 func (o Options) withDefaults() Options {

@@ -73,6 +73,7 @@
     byId("volumes").replaceChildren(...volumes.map((v) => make("article", { class: "card" },
       make("header", {}, make("h3", {}, v.name), make("span", { class: v.primary ? "soft" : "bad" }, v.primary ? `primary ${v.primary}` : "no primary")),
       make("p", {}, `${bytes(v.used_bytes)} used, ${v.free_bytes ? bytes(v.free_bytes) + " free, " : ""}${v.files} files`),
+      v.missing ? make("p", { class: "warn" }, `it lacks a replica: trinas volume rebuild ${v.name} NODE`) : null,
       make("table", {},
         make("thead", {}, make("tr", {}, ...["Replica", "Role", "State", ""].map((t) => make("th", { scope: "col" }, t)))),
         make("tbody", {}, ...(v.replicas || []).map(replicaRow))))));
@@ -83,7 +84,7 @@
     byId("cluster").textContent = st.cluster ? `trinas: ${st.cluster.name}` : "trinas";
     document.title = byId("cluster").textContent;
     const connected = (st.nodes || []).filter((n) => n.connected).length;
-    const trouble = (st.volumes || []).filter((v) => !v.primary || (v.replicas || []).some((r) => r.state !== "UpToDate")).map((v) => v.name);
+    const trouble = (st.volumes || []).filter((v) => !v.primary || v.missing || (v.replicas || []).some((r) => r.state !== "UpToDate")).map((v) => v.name);
     const all = connected === (st.nodes || []).length && !trouble.length;
     say(!st.nodes ? st.agent.state : `seen from ${st.node.name}: ${connected} of ${st.nodes.length} nodes connected, ` +
       (trouble.length ? `look at ${trouble.join(", ")}` : "all replicas UpToDate"), st.nodes && !all);

@@ -137,9 +137,8 @@ func TestRecords_Refuse(t *testing.T) {
 		b[at] ^= bit
 		return b
 	}
-	alert := func(n uint64, code byte) []byte {
-		d := direction{aead: out.aead, iv: out.iv, n: n}
-		inner := []byte{2, code, typeAlert, 0, 0} // with padding
+	other := func(inner ...byte) []byte { // another second record
+		d := direction{aead: out.aead, iv: out.iv, n: 1}
 		head := []byte{typeData, 3, 3, 0, byte(len(inner) + recordTagBytes)}
 		return d.aead.Seal(head, d.next(), inner, head)
 	}
@@ -158,10 +157,12 @@ func TestRecords_Refuse(t *testing.T) {
 		{"cut short", first[:len(first)-1], 0, io.ErrUnexpectedEOF.Error()},
 		{"no room for a tag", []byte{typeData, 3, 3, 0, 3, 1, 2, 3}, 0, "changed on its way"},
 		{"too long", []byte{typeData, 3, 3, 0xff, 0xff}, 0, "garbage in a frame: TLS record of 65540 bytes"},
-		{"alert", append(bytes.Clone(first), alert(1, 42)...), len(content), "remote error: tls: bad certificate"},
-		{"good-bye", append(bytes.Clone(first), alert(1, 0)...), len(content), ""},
+		{"alert", append(bytes.Clone(first), other(2, 42, typeAlert, 0, 0)...), len(content), "remote error: tls: bad certificate"},
+		{"a new key", append(bytes.Clone(first), other(24, 0, 0, 1, 0, 22)...), len(content), "record of type 22"},
+		{"no type", append(bytes.Clone(first), other(0, 0)...), len(content), "without a type"},
+		{"good-bye", append(bytes.Clone(first), other(2, 0, typeAlert)...), len(content), ""},
 	} {
-		for _, room := range []int{1, 1000} { // in place, and straight to where it is wanted
+		for _, room := range []int{1, len(content), len(content) + 1, 1000} { // in place, and straight to where it is wanted
 			near, far := net.Pipe()
 			go func() {
 				near.Write(c.bytes)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -183,7 +184,8 @@ func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 
 // tune sets what a TCP connection between nodes needs: small frames leave at once (Go's default
 // as well), and a peer that went away without a word is noticed after unackedTimeout, be there
-// bytes on their way (TCP_USER_TIMEOUT, tcp(7)) or not (keepalive).
+// bytes on their way (TCP_USER_TIMEOUT, tcp(7)) or not (keepalive). Where the system's congestion control is BBR, which
+// paces by a timer what it sends, which is for far networks, Reno takes its place: everybody may choose that.
 func tune(raw net.Conn) error {
 	tcp, ok := raw.(*net.TCPConn)
 	if !ok {
@@ -201,6 +203,9 @@ func tune(raw net.Conn) error {
 	err = sys.Control(func(fd uintptr) {
 		ms := int(unackedTimeout.Milliseconds())
 		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, ms)
+		if control, _ := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION); strings.HasPrefix(control, "bbr") {
+			_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+		}
 	})
 	if err = errors.Join(err, os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", set)); err != nil {
 		return fmt.Errorf("set TCP options: %w", err)

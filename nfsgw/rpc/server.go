@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -229,7 +228,7 @@ func tune(nc net.Conn, remote netip.AddrPort, patience time.Duration) {
 		// Fails for sockets that are not TCP, which cannot lose their peer.
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience.Milliseconds()))
 		control, _ := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
-		if remote.Addr().IsLoopback() && strings.HasPrefix(control, "bbr") {
+		if remote.Addr().IsLoopback() && control == "bbr" {
 			_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
 		}
 	})

@@ -37,7 +37,7 @@ const (
 )
 
 // records are the records of a connection whose handshake crypto/tls has done. crypto/tls could go on with them; it
-// copies everything twice more on its way out and twice more on its way in. Here a payload is enciphered where the
+// copies everything once more on its way out and twice more on its way in. Here a payload is enciphered where the
 // socket takes it from, and deciphered from where the socket has put it to where it is to be kept.
 //
 // One goroutine reads and one writes at a time. After an error nothing more can be read.

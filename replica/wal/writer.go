@@ -12,7 +12,7 @@ import (
 
 const keepBufferBytes = maxFrameBytes + 64<<10 // a larger buffer is not kept
 
-// smallFrameBytes: a larger frame gets a buffer for the largest. A log with small entries only never needs it.
+// smallFrameBytes: a larger frame gets a buffer for the largest. A log that has small frames only never needs it.
 const smallFrameBytes = 128 << 10
 
 // swiftWrite: while a frame takes this long or longer, no goroutine is borrowed to write the next one.

@@ -30,9 +30,14 @@ func (r *Reply) inPlace() bool {
 	return cap(r.Body) > 0 && &r.Body[:1][0] == &r.out.mem[replyBytes]
 }
 
+// hugeReplyBytes: a reply from this size on does not wait for company. What a system call costs is nothing beside
+// it, and the client can take it in while the others are made.
+const hugeReplyBytes = 128 << 10
+
 // send queues a reply. Whoever finds nobody writing writes, its own reply and all that others
 // queue meanwhile: one writer at a time and no hand-off when there is one request.
 func (c *conn) send(r *request) {
+	huge := len(r.Body) >= hugeReplyBytes
 	c.mu.Lock()
 	c.replies = append(c.replies, r)
 	if c.writing {
@@ -41,7 +46,7 @@ func (c *conn) send(r *request) {
 	}
 	c.writing = true
 	c.mu.Unlock()
-	if c.budget.busy() > 1 {
+	if !huge && c.budget.busy() > 1 {
 		// Requests that were committed together end together: let the others queue their
 		// replies, and all leave in one system call.
 		runtime.Gosched()

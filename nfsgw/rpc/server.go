@@ -194,7 +194,7 @@ func (s *Server) admit(nc net.Conn) {
 		}
 		return
 	}
-	giveUpAfter(nc, s.opt.WriteTimeout)
+	tune(nc, remote, s.opt.WriteTimeout)
 	ctx, cancel := context.WithCancel(context.Background())
 	c := newConn(s, nc, remote, foreign, ctx, cancel)
 	c.belong(at, sh)
@@ -211,10 +211,11 @@ func (s *Server) admit(nc net.Conn) {
 	}()
 }
 
-// giveUpAfter has the kernel end a connection whose peer does not acknowledge anything for so long
+// tune has the kernel end a connection whose peer does not acknowledge anything for so long
 // (tcp(7), TCP_USER_TIMEOUT): a host that has gone without a word is noticed by keepalives when the
-// connection is idle, but with a reply on its way only after a quarter of an hour.
-func giveUpAfter(nc net.Conn, patience time.Duration) {
+// connection is idle, but with a reply on its way only after a quarter of an hour. And it has replies to this host's own
+// guests leave at once: BBR, the system's congestion control in some places, paces them by a timer.
+func tune(nc net.Conn, remote netip.AddrPort, patience time.Duration) {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return
@@ -226,6 +227,10 @@ func giveUpAfter(nc net.Conn, patience time.Duration) {
 	_ = raw.Control(func(fd uintptr) {
 		// Fails for sockets that are not TCP, which cannot lose their peer.
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience.Milliseconds()))
+		control, _ := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+		if remote.Addr().IsLoopback() && control == "bbr" {
+			_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+		}
 	})
 }
 

@@ -270,13 +270,15 @@ func TestFile_WriteDirect(t *testing.T) {
 }
 
 func TestAlignedBytes(t *testing.T) {
-	for _, n := range []int{1, BlockBytes, 3*BlockBytes + 1} {
-		b := AlignedBytes(n)
-		if len(b) != n || cap(b) != n {
-			t.Fatal(len(b), cap(b))
-		}
-		if n%BlockBytes == 0 {
-			check(t, checkAligned("x", "x", b, 0))
+	for _, bytesOf := range []func(int) []byte{AlignedBytes, HugeBytes} {
+		for _, n := range []int{1, BlockBytes, 3*BlockBytes + 1, hugePageBytes, hugePageBytes + BlockBytes} {
+			b := bytesOf(n)
+			if len(b) != n || cap(b) != n || !bytes.Equal(b, make([]byte, n)) {
+				t.Fatal(len(b), cap(b))
+			}
+			if n%BlockBytes == 0 {
+				check(t, checkAligned("x", "x", b, 0))
+			}
 		}
 	}
 }

@@ -143,6 +143,23 @@ func AlignedBytes(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
+// hugePageBytes is the size of a huge page (amd64; arm64 with pages of 4 KiB).
+const hugePageBytes = 2 << 20
+
+// HugeBytes is AlignedBytes for memory that is written from again and again. It lies in huge pages where the kernel
+// has some: a direct write of 1 MiB is then one piece of memory to the disk, and not 256. It takes up to 4 MiB more
+// of the heap's addresses, and whole huge pages of memory.
+func HugeBytes(n int) []byte {
+	whole := (n + hugePageBytes - 1) &^ (hugePageBytes - 1)
+	b := make([]byte, whole+hugePageBytes)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (hugePageBytes - 1)
+	b = b[skip : skip+whole]
+	// Only advice: memory that is not taken for it is as good. The second is for what has small pages already.
+	_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
+	_ = unix.Madvise(b, unix.MADV_COLLAPSE)
+	return b[:n:n]
+}
+
 // refused is the tree that Sub gives for a name that leaves its parent: nothing in it works.
 type refused struct{ dir string }
 

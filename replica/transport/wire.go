@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -12,9 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// recordHeaderBytes is the header of a TLS record (RFC 8446 §5.1): type, version, length.
-const recordHeaderBytes = 5
 
 // wire is what lies under a TLS connection: it gathers written records until they are flushed and
 // reads many records at once, for TLS itself would do one system call for each record of 16 KiB.
@@ -39,9 +37,9 @@ type wire struct {
 	sendErr error
 }
 
-// wireWriteBytes bounds what is held back from one write to the network. More is slower: the other
-// side could be deciphering already (DESIGN.md has figures).
-const wireWriteBytes = 128 << 10
+// wireWriteBytes bounds what is held back from one write to the network: eight full records. More is slower: the
+// other side could be deciphering already (DESIGN.md has figures).
+const wireWriteBytes = 8 * (recordHeaderBytes + recordContentBytes + 1 + recordTagBytes)
 
 // newWire makes a wire that reads up to readBytes ahead.
 func newWire(raw net.Conn, readBytes int) *wire {
@@ -70,6 +68,24 @@ func (w *wire) Read(p []byte) (int, error) {
 	w.start += n
 	w.left -= n
 	return n, nil
+}
+
+// record returns the next record whole. It is good until the next call.
+func (w *wire) record() ([]byte, error) {
+	for !w.ready() {
+		if w.end-w.start >= recordHeaderBytes && w.recordBytes() > min(len(w.in), recordMostBytes) {
+			return nil, fmt.Errorf("%w: TLS record of %d bytes", errGarbage, w.recordBytes())
+		}
+		if err := w.fill(); err != nil {
+			if err == io.EOF && w.start < w.end {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+	record := w.in[w.start : w.start+w.recordBytes()]
+	w.start += len(record)
+	return record, nil
 }
 
 func (w *wire) fill() error {
@@ -167,7 +183,8 @@ func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 
 // tune sets what a TCP connection between nodes needs: small frames leave at once (Go's default
 // as well), and a peer that went away without a word is noticed after unackedTimeout, be there
-// bytes on their way (TCP_USER_TIMEOUT, tcp(7)) or not (keepalive).
+// bytes on their way (TCP_USER_TIMEOUT, tcp(7)) or not (keepalive). Where the system's congestion control is BBR, which
+// paces by a timer what it sends, which is for far networks, Reno takes its place: everybody may choose that.
 func tune(raw net.Conn) error {
 	tcp, ok := raw.(*net.TCPConn)
 	if !ok {
@@ -185,6 +202,9 @@ func tune(raw net.Conn) error {
 	err = sys.Control(func(fd uintptr) {
 		ms := int(unackedTimeout.Milliseconds())
 		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, ms)
+		if control, _ := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION); control == "bbr" {
+			_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+		}
 	})
 	if err = errors.Join(err, os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", set)); err != nil {
 		return fmt.Errorf("set TCP options: %w", err)

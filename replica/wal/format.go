@@ -15,7 +15,7 @@ import (
 // larger, and besides at most one state record for each group.
 const (
 	MaxEntryBytes = 8 << 20 // most bytes of one entry's Data; less with small segments, see Options
-	maxFrameBytes = 4 << 20
+	maxFrameBytes = 1 << 20
 
 	magic        = "trinaWAL"
 	version      = 1

@@ -12,6 +12,9 @@ import (
 
 const keepBufferBytes = maxFrameBytes + 64<<10 // a larger buffer is not kept
 
+// smallFrameBytes: a larger frame gets a buffer for the largest. A log that has small frames only never needs it.
+const smallFrameBytes = 128 << 10
+
 // swiftWrite: while a frame takes this long or longer, no goroutine is borrowed to write the next one.
 const swiftWrite = time.Millisecond
 
@@ -346,8 +349,12 @@ func (l *Log) buffer(n int) []byte {
 	if n > keepBufferBytes {
 		return disk.AlignedBytes(n)
 	}
-	if n > len(l.w.buf) {
-		l.w.buf = disk.AlignedBytes(min(keepBufferBytes, max(2*n, 64<<10)))
+	switch {
+	case n <= len(l.w.buf):
+	case n > smallFrameBytes:
+		l.w.buf = disk.HugeBytes(keepBufferBytes)
+	default:
+		l.w.buf = disk.AlignedBytes(max(2*n, 64<<10))
 	}
 	return l.w.buf[:n]
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -93,10 +94,12 @@ func (t *Transport) welcome(c *conn, config *tls.Config) (h hello, request []byt
 		return h, nil, err
 	}
 	c.wire.SetDeadline(time.Now().Add(greetTimeout))
-	if err := c.handshake(config, false); err != nil {
-		return h, nil, err
+	c.tls = tls.Server(c.wire, config)
+	if err := c.tls.Handshake(); err != nil {
+		return h, nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	state := c.tls.ConnectionState()
+	c.in = bufio.NewReaderSize(c.tls, readAheadBytes)
 	if state.NegotiatedProtocol == joinALPN {
 		request, err = readJoin(c.in)
 		return h, request, err
@@ -114,7 +117,7 @@ func (t *Transport) welcome(c *conn, config *tls.Config) (h hello, request []byt
 }
 
 func (c *conn) answerHello(h hello) error {
-	if _, err := c.stream.Write(h.append(nil)); err != nil {
+	if _, err := c.tls.Write(h.append(nil)); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
 	c.wire.SetDeadline(time.Time{})

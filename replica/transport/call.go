@@ -215,7 +215,7 @@ func (c *conn) gather(buf []byte, frames []*buffer) ([]byte, error) {
 		if len(buf) == 0 {
 			return nil
 		}
-		_, err := c.stream.Write(buf)
+		_, err := c.tls.Write(buf)
 		buf = buf[:0]
 		return err
 	}
@@ -231,7 +231,7 @@ func (c *conn) gather(buf []byte, frames []*buffer) ([]byte, error) {
 			buf = append(buf, f.b...)
 			continue
 		}
-		if _, err := c.stream.Write(f.b); err != nil {
+		if _, err := c.tls.Write(f.b); err != nil {
 			return buf, err
 		}
 	}

@@ -19,9 +19,7 @@ type conn struct {
 	lane lane
 	wire *wire
 	tls  *tls.Conn
-
-	stream io.ReadWriter // what TLS carries: records, or tls
-	in     *bufio.Reader // of stream
+	in   *bufio.Reader
 
 	once sync.Once
 	err  error         // why it is gone; read it after gone is closed
@@ -91,10 +89,12 @@ func (t *Transport) greet(ctx context.Context, c *conn, config *tls.Config) erro
 		return err
 	}
 	c.wire.SetDeadline(time.Now().Add(greetTimeout))
-	if err := c.handshake(config, true); err != nil {
-		return err
+	c.tls = tls.Client(c.wire, config)
+	if err := c.tls.Handshake(); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
 	}
-	if _, err := c.stream.Write(t.hello(c.lane, welcome).append(nil)); err != nil {
+	c.in = bufio.NewReaderSize(c.tls, len(c.wire.in))
+	if _, err := c.tls.Write(t.hello(c.lane, welcome).append(nil)); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
 	h, err := c.readHello()
@@ -112,32 +112,6 @@ func (t *Transport) greet(ctx context.Context, c *conn, config *tls.Config) erro
 	}
 	c.wire.SetDeadline(time.Time{})
 	return ctx.Err()
-}
-
-// handshake does TLS's, as the client or as the server.
-func (c *conn) handshake(config *tls.Config, client bool) error {
-	end := tls.Server
-	if client {
-		end = tls.Client
-	}
-	var s secrets
-	c.tls = end(c.wire, s.heard(config))
-	if err := c.tls.Handshake(); err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
-	}
-	c.stream = c.tls
-	state := c.tls.ConnectionState()
-	if state.NegotiatedProtocol == peerALPN { // a join ends with TLS's own good-bye
-		r, err := newRecords(c.wire, state.CipherSuite, &s, client)
-		if err != nil {
-			return err
-		}
-		if r != nil {
-			c.stream = r
-		}
-	}
-	c.in = bufio.NewReaderSize(c.stream, len(c.wire.in))
-	return nil
 }
 
 func (t *Transport) hello(l lane, s status) hello {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"unsafe"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -192,7 +190,7 @@ func readEntries(r *bufio.Reader, in *box, count, left int) (int, error) {
 			return 0, err
 		}
 		if flags&entryHasData != 0 {
-			b.e.Data = unclearedBytes(int(length))
+			b.e.Data = make([]byte, length)
 			if _, err := io.ReadFull(r, b.e.Data); err != nil {
 				return 0, err
 			}
@@ -203,17 +201,6 @@ func readEntries(r *bufio.Reader, in *box, count, left int) (int, error) {
 		}
 	}
 	return left, nil
-}
-
-// unclearedBytes returns n bytes with any content, for memory that is filled at once: make would clear 1 MiB first.
-func unclearedBytes(n int) []byte {
-	if n < directBytes {
-		return make([]byte, n)
-	}
-	var b strings.Builder
-	b.Grow(n)
-	b.WriteByte(0) // so that there is memory to point to
-	return unsafe.Slice(unsafe.StringData(b.String()), n)
 }
 
 func readProto(r *bufio.Reader, kind raftpb.MessageType, length int) (Message, error) {

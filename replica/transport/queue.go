@@ -225,7 +225,7 @@ func (q *raftQueue) encodeOne(c *conn, one queued) (err error) {
 		if err := q.spill(c, 0); err != nil {
 			return err
 		}
-		if _, err := c.stream.Write(e.Data); err != nil {
+		if _, err := c.tls.Write(e.Data); err != nil {
 			return err
 		}
 	}
@@ -237,7 +237,7 @@ func (q *raftQueue) spill(c *conn, limit int) error {
 	if len(q.buf) <= limit {
 		return nil
 	}
-	_, err := c.stream.Write(q.buf)
+	_, err := c.tls.Write(q.buf)
 	q.buf = q.buf[:0]
 	if cap(q.buf) > 2*flushBytes {
 		q.buf = nil // a rare large frame

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -13,6 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// recordHeaderBytes is the header of a TLS record (RFC 8446 §5.1): type, version, length.
+const recordHeaderBytes = 5
 
 // wire is what lies under a TLS connection: it gathers written records until they are flushed and
 // reads many records at once, for TLS itself would do one system call for each record of 16 KiB.
@@ -37,9 +39,9 @@ type wire struct {
 	sendErr error
 }
 
-// wireWriteBytes bounds what is held back from one write to the network: eight full records. More is slower: the
-// other side could be deciphering already (DESIGN.md has figures).
-const wireWriteBytes = 8 * (recordHeaderBytes + recordContentBytes + 1 + recordTagBytes)
+// wireWriteBytes bounds what is held back from one write to the network. More is slower: the other
+// side could be deciphering already (DESIGN.md has figures).
+const wireWriteBytes = 128 << 10
 
 // newWire makes a wire that reads up to readBytes ahead.
 func newWire(raw net.Conn, readBytes int) *wire {
@@ -68,24 +70,6 @@ func (w *wire) Read(p []byte) (int, error) {
 	w.start += n
 	w.left -= n
 	return n, nil
-}
-
-// record returns the next record whole. It is good until the next call.
-func (w *wire) record() ([]byte, error) {
-	for !w.ready() {
-		if w.end-w.start >= recordHeaderBytes && w.recordBytes() > min(len(w.in), recordMostBytes) {
-			return nil, fmt.Errorf("%w: TLS record of %d bytes", errGarbage, w.recordBytes())
-		}
-		if err := w.fill(); err != nil {
-			if err == io.EOF && w.start < w.end {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
-		}
-	}
-	record := w.in[w.start : w.start+w.recordBytes()]
-	w.start += len(record)
-	return record, nil
 }
 
 func (w *wire) fill() error {

@@ -43,7 +43,7 @@ test: lint plugin-test ## gofmt, vet, staticcheck, all tests; as root also the q
 
 lint: ## gofmt, vet and staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w $$files" >&2; exit 1; fi
-	@if grep -nE '^.{81,}' debian/changelog; then echo "debian/changelog: at most 80 characters a line (lintian)" >&2; exit 1; fi
+	@if grep -nE '^  .{79,}' debian/changelog; then echo "debian/changelog: at most 80 characters a line (lintian)" >&2; exit 1; fi
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -67,7 +68,11 @@ func TestCluster_Rebuild(t *testing.T) {
 				c.writeSlots(1, vol, f, 128, 0) // 8 MiB: a resync takes 2 s
 				time.Sleep(5 * time.Second)
 				bad := c.Primary(vol)
-				for round := range 2 {
+				rounds := 2
+				if testing.Short() {
+					rounds = 1
+				}
+				for round := range rounds {
 					c.damageCheckpoint(bad, vol)
 					c.wait("the failure", func() bool { state, _ := c.replicaState(vol, bad); return state == "Failed" })
 					c.wait("the others", func() bool { return strings.Count(c.replicas(vol), "UpToDate") == 2 })
@@ -132,7 +137,7 @@ func TestCluster_RebuildCutShort(t *testing.T) {
 				const bad, most = 2, 300
 				m := c.nodes[bad-1]
 				cuts := 0
-				for k := 1; ; k++ {
+				for k := 1; ; k += stride() {
 					if k > most {
 						t.Fatalf("a rebuild takes more than %d operations", most)
 					}
@@ -140,16 +145,18 @@ func TestCluster_RebuildCutShort(t *testing.T) {
 					c.writeSlots(1, vol, f, 4, k)
 					c.wait("the failure", func() bool { state, _ := c.replicaState(vol, bad); return state == "Failed" })
 					c.wait("the others", func() bool { return strings.Count(c.replicas(vol), "UpToDate") == 2 })
-					ops, cut := 0, make(chan struct{})
+					var ops atomic.Int64
+					cut := make(chan struct{})
 					m.disk.OnOp(func(op, _ string, _, _ int64) error {
 						if op == "read" || op == "space" || op == "stat" || op == "list" {
 							return nil
 						}
-						if ops++; ops == k {
+						n := ops.Add(1)
+						if n == int64(k) {
 							m.disk.Crash()
 							close(cut)
 						}
-						if ops >= k {
+						if n >= int64(k) {
 							return syscall.EIO
 						}
 						return nil
@@ -167,7 +174,7 @@ func TestCluster_RebuildCutShort(t *testing.T) {
 							done = !c.rebuilding(bad)
 						}
 					}
-					wasCut := ops >= k
+					wasCut := ops.Load() >= int64(k)
 					m.disk.OnOp(m.trouble.hook)
 					if wasCut {
 						cuts++
@@ -191,13 +198,21 @@ func TestCluster_RebuildCutShort(t *testing.T) {
 						}
 					}
 				}
-				if cuts < 20 {
+				if cuts < 20/stride() {
 					t.Errorf("only %d operations were cut", cuts)
 				}
 				t.Logf("%d operations were cut", cuts)
 			})
 		})
 	}
+}
+
+// stride is how many of the places where a run can be cut a test goes on by: all, or with -short (the race detector) every fifth.
+func stride() int {
+	if testing.Short() {
+		return 5
+	}
+	return 1
 }
 
 // Goal: the same when any other node, or the whole cluster, loses power in the middle. Method: it does so some time after
@@ -214,7 +229,7 @@ func TestCluster_RebuildOthersLost(t *testing.T) {
 				const bad = 2
 				over := false
 				steps := 0
-				for ; !over; steps++ {
+				for ; !over; steps += stride() {
 					if steps > 200 {
 						t.Fatal("a rebuild takes more than 6 s")
 					}
@@ -469,23 +484,29 @@ func TestCluster_RemovalCutShort(t *testing.T) {
 		from, to := fmt.Sprintf("node%d", old), fmt.Sprintf("node%d", free)
 		m := c.nodes[old-1]
 		cuts := 0
-		for k := 1; ; k++ {
+		for k := 1; ; k += stride() {
 			if k > 200 {
 				t.Fatal("a removal takes more than 200 operations")
 			}
-			begun, ops, cut := false, 0, make(chan struct{})
+			var begun atomic.Bool
+			var ops atomic.Int64
+			cut := make(chan struct{})
 			m.disk.OnOp(func(op, name string, _, _ int64) error {
 				if op == "read" || op == "space" || op == "stat" || op == "list" {
 					return nil
 				}
-				begun = begun || name == replica.VolumeDir(vol)+"/leaving.new"
-				if begun {
-					if ops++; ops == k {
-						m.disk.Crash()
-						close(cut)
-					}
+				if name == replica.VolumeDir(vol)+"/leaving.new" {
+					begun.Store(true)
 				}
-				if ops >= k {
+				if !begun.Load() {
+					return nil
+				}
+				n := ops.Add(1)
+				if n == int64(k) {
+					m.disk.Crash()
+					close(cut)
+				}
+				if n >= int64(k) {
 					return syscall.EIO
 				}
 				return nil
@@ -497,10 +518,10 @@ func TestCluster_RemovalCutShort(t *testing.T) {
 				case <-cut:
 					done = true
 				default:
-					done = begun && !c.hasData(old, vol)
+					done = begun.Load() && !c.hasData(old, vol)
 				}
 			}
-			wasCut := ops >= k
+			wasCut := ops.Load() >= int64(k)
 			m.disk.OnOp(m.trouble.hook)
 			if wasCut {
 				cuts++
@@ -524,7 +545,7 @@ func TestCluster_RemovalCutShort(t *testing.T) {
 				break
 			}
 		}
-		if cuts < 6 {
+		if cuts < 6/stride() {
 			t.Errorf("only %d operations were cut", cuts)
 		}
 		t.Logf("%d operations were cut", cuts)

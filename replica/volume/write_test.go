@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -200,13 +201,13 @@ func TestFlush(t *testing.T) {
 // TestPacer: it keeps to its rate until there is hurry.
 func TestPacer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hurry := false
-		p := newPacer(1<<20, func() bool { return hurry })
+		var hurry atomic.Bool
+		p := newPacer(1<<20, hurry.Load)
 		begun := time.Now()
 		if err := p.wait(t.Context(), 10<<20); err != nil || time.Since(begun) != 10*time.Second {
 			t.Errorf("10 MiB at 1 MiB/s took %v: %v", time.Since(begun), err)
 		}
-		time.AfterFunc(time.Second, func() { hurry = true })
+		time.AfterFunc(time.Second, func() { hurry.Store(true) })
 		begun = time.Now()
 		if err := p.wait(t.Context(), 10<<20); err != nil || time.Since(begun) > time.Second+pacerStep {
 			t.Errorf("with hurry after 1 s it took %v: %v", time.Since(begun), err)

@@ -88,7 +88,7 @@ func (v *Volume) writeObject(in *inode, off uint64, data []byte) error {
 		if p.hole {
 			err = o.file.PunchHole(int64(p.off), int64(p.end-p.off))
 		} else {
-			err = writePiece(o.file, data[p.off-off:p.end-off], p.off, !in.ext.anyAllocated(p.off, p.end))
+			err = writePiece(o.file, &in.ext, data[p.off-off:p.end-off], p.off)
 		}
 		if err != nil {
 			return err
@@ -109,9 +109,9 @@ var directBuffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-// writePiece writes p into an object at off; fresh: its blocks there hold nothing yet.
-func writePiece(file disk.File, p []byte, off uint64, fresh bool) error {
-	if !fresh || len(p) < directBytes || len(p) > MaxIOBytes || off%disk.BlockBytes != 0 || len(p)%disk.BlockBytes != 0 {
+// writePiece writes p into an object at off; x are the file's blocks before.
+func writePiece(file disk.File, x *extents, p []byte, off uint64) error {
+	if len(p) < directBytes || len(p) > MaxIOBytes || off%disk.BlockBytes != 0 || len(p)%disk.BlockBytes != 0 || x.anyAllocated(off, off+uint64(len(p))) {
 		_, err := file.WriteAt(p, int64(off))
 		return err
 	}

@@ -297,7 +297,7 @@ func (n *Node) group(id uint64) *group {
 // leads reports whether this node is the group's leader.
 func (n *Node) leads(id uint64) bool {
 	g := n.group(id)
-	return g != nil && g.view.Load().leader == n.id
+	return g != nil && g.leads()
 }
 
 func (n *Node) setGroup(g *group) {
